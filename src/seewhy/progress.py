@@ -1,0 +1,107 @@
+"""What a person sees while a stage runs: a bar with rate and time left, plain lines without a terminal, or nothing."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+_PLAIN_EVERY_SEC = 10.0
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0.0:,.1f}/s")
+
+
+class Reporter:
+    """Prints to standard error, so that what a command answers on standard output stays clean.
+
+    Args:
+        quiet: only errors are shown.
+        stream: standard error by default.
+    """
+
+    def __init__(self, *, quiet: bool = False, stream: IO[str] | None = None) -> None:
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+        self._console = Console(file=self._stream, highlight=False)
+        self._bars = self._console.is_terminal
+
+    def say(self, line: str) -> None:
+        if not self._quiet:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str = "rows") -> Iterator["Counter"]:
+        """A bar from 0 to `total`; the Counter it yields is called with rows by outcome."""
+        if self._quiet:
+            yield Counter(name, total, unit)
+        elif self._bars:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[failures]}"),
+            )
+            with Progress(*columns, console=self._console, transient=False) as bars:
+                task = bars.add_task(f"{name} ({unit})", total=total, failures="")
+                counter = Counter(name, total, unit)
+                counter.show = lambda: bars.update(task, completed=counter.seen, failures=counter.failures())
+                yield counter
+        else:
+            counter = Counter(name, total, unit)
+            counter.show = lambda: self._line(counter)
+            self.say(f"{name}: {total:,} {unit} to do")
+            yield counter
+
+    def _line(self, counter: "Counter") -> None:
+        now = time.monotonic()
+        if counter.seen < counter.total and now - counter.shown_at < _PLAIN_EVERY_SEC:
+            return
+        counter.shown_at = now
+        spent = now - counter.started
+        rate = counter.seen / spent if spent > 0 else 0.0
+        left = (counter.total - counter.seen) / rate if rate else float("inf")
+        self.say(
+            f"{counter.name}: {counter.seen:,} of {counter.total:,} {counter.unit}, {rate:,.1f}/s, "
+            f"{format_seconds(left)} left{counter.failures(', ')}"
+        )
+
+
+class Counter:
+    """Adds up outcomes as blocks come in; called with rows by outcome (`ok` or a kind of failure)."""
+
+    def __init__(self, name: str, total: int, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.outcomes: dict[str, int] = {}
+        self.started = self.shown_at = time.monotonic()
+        self.show = lambda: None
+
+    @property
+    def seen(self) -> int:
+        return sum(self.outcomes.values())
+
+    def __call__(self, counts: Mapping[str, int]) -> None:
+        for name, count in counts.items():
+            self.outcomes[name] = self.outcomes.get(name, 0) + count
+        self.show()
+
+    def failures(self, before: str = "") -> str:
+        shown = [f"{count:,} {name}" for name, count in sorted(self.outcomes.items()) if name != "ok" and count]
+        return before + ", ".join(shown) if shown else ""
+
+
+def format_seconds(seconds: float) -> str:
+    """``90`` -> ``1m30s``."""
+    if seconds == float("inf"):
+        return "unknown"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,239 @@
+"""run_stage: rows of a source through a stage's workers into a keyed table. The one place that knows Ray Data.
+
+A stage is a class built once per worker: ``__call__(batch: pa.Table) -> pa.Table``, the same ids out as in, in the same
+order. The driver finds the rows that the table lacks and cuts them into blocks of keys, small enough that losing one is
+cheap. A worker reads its block's rows itself, runs the stage, checks the ids and commits the block as one Parquet part
+before it answers: the answer is a count. So images never travel through the object store, and what was paid for is
+on storage before a killed node can lose it.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from seewhy.failure import KINDS, TRANSIENT, Fatal
+from seewhy.schema import ERROR_KIND, ID
+from seewhy.table import Counts, Table, digest, missing_rows, read_rows
+
+
+class Stage(Protocol):
+    def __call__(self, batch: pa.Table) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows a stage is to see.
+
+    Attributes:
+        keys: a column `id` without repeats, columns that travel with the key, and, where `parts` are given, the columns
+            part and position that say where the rest of the row lies (see `Table.index`).
+        parts: URLs of the Parquet parts that `keys` points into.
+        columns: name for the stage -> name in the parts.
+    """
+
+    keys: pa.Table
+    parts: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def rows_digest(self) -> str:
+        """Names the set of rows, whatever their order."""
+        return digest(sorted(self.keys.column(ID).to_pylist()))
+
+
+Progress = Callable[[Mapping[str, int]], None]
+"""Called in the driver as blocks are committed, with rows by outcome: `ok` or a kind of failure."""
+
+
+def run_stage(
+    stage: type[Stage],
+    stage_args: Mapping[str, Any],
+    source: Source,
+    table: Table,
+    *,
+    rows_per_block: int,
+    workers: int | tuple[int, int] = 1,
+    num_cpus: float = 1.0,
+    num_gpus: float = 0.0,
+    memory_bytes: int | None = None,
+    accelerator_type: str | None = None,
+    retry: Collection[str] = (TRANSIENT,),
+    max_failed_fraction: float = 1.0,
+    progress: Progress | None = None,
+) -> Counts:
+    """Runs `stage` over the rows of `source` that `table` lacks, and marks the table done.
+
+    Args:
+        stage: class of the stage; built in each worker with `stage_args`.
+        rows_per_block: rows that one kill can lose, and that one part holds.
+        workers: actors, or (fewest, most) of them.
+        num_cpus, num_gpus, memory_bytes, accelerator_type: what each worker reserves.
+        retry: kinds of failure to try again.
+        max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
+
+    Raises:
+        Fatal: what a worker raised so, a table that does not add up, or too many failed rows.
+    """
+    todo = missing_rows(source.keys, table.done_ids(retry=retry))
+    if len(todo):
+        blocks = [todo.slice(start, rows_per_block) for start in range(0, len(todo), rows_per_block)]
+        worker_args = {
+            "stage": stage,
+            "stage_args": dict(stage_args),
+            "source": Source(todo.schema.empty_table(), list(source.parts), dict(source.columns)),
+            "table": table,
+            "generation": table.next_generation(),
+        }
+        resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
+        if accelerator_type:
+            resources["accelerator_type"] = accelerator_type  # type: ignore[assignment]
+        for counts in _map_blocks(blocks, worker_args, _at_most(workers, len(blocks)), resources):
+            if progress:
+                progress(counts)
+    asked = source.keys.column(ID)
+    counts_all = table.counts(asked)
+    table.mark_done(counts_all, rows_digest=source.rows_digest())
+    if counts_all.failed_fraction > max_failed_fraction:
+        raise Fatal(
+            f"{_failed(counts_all)} of {counts_all.rows_in} rows failed in {table.url}, more than the allowed share of "
+            f"{max_failed_fraction:g}; reasons: {counts_all.reasons}. Raise max_failed_fraction to go on without them"
+        )
+    return counts_all
+
+
+def _failed(counts: Counts) -> int:
+    return round(counts.failed_fraction * counts.rows_in)
+
+
+def _at_most(workers: int | tuple[int, int], blocks: int) -> tuple[int, int]:
+    low, high = (workers, workers) if isinstance(workers, int) else workers
+    return max(1, min(low, blocks)), max(1, min(high, blocks))
+
+
+def _map_blocks(
+    blocks: list[pa.Table], worker_args: dict[str, Any], workers: tuple[int, int], resources: dict[str, Any]
+) -> Iterator[dict[str, int]]:
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    _check_resources(resources)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        _Worker,
+        batch_size=None,  # one call a block
+        batch_format="pyarrow",
+        fn_constructor_kwargs=worker_args,
+        compute=ActorPoolStrategy(min_size=workers[0], max_size=workers[1]),
+        **{name: value for name, value in resources.items() if value is not None},
+    )
+    for row in dataset.iter_rows():
+        fatal = row.pop("fatal")
+        if fatal is not None:
+            raise Fatal(fatal)
+        yield {name: count for name, count in row.items() if count}
+
+
+def _check_resources(resources: dict[str, Any]) -> None:
+    """A worker that no node can hold would wait for ever: better to say so. An autoscaler may still bring a GPU node."""
+    import ray
+
+    if os.environ.get("SEEWHY_AUTOSCALES"):
+        return
+    most = {name: max((n["Resources"].get(name, 0.0) for n in ray.nodes() if n["Alive"]), default=0.0) for name in ("CPU", "GPU")}
+    for name, wanted in (("CPU", resources["num_cpus"]), ("GPU", resources["num_gpus"])):
+        if wanted > most[name]:
+            raise Fatal(f"a worker asks for {wanted:g} {name} but no node of the cluster has more than {most[name]:g}")
+
+
+class _Worker:
+    """Lives in an actor: reads a block's rows, runs the stage, commits the result, returns the counts.
+
+    Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
+    """
+
+    def __init__(
+        self, stage: type[Stage], stage_args: dict[str, Any], source: Source, table: Table, generation: int
+    ) -> None:
+        self._source = source
+        self._table = table
+        self._generation = generation
+        self._fatal: str | None = None
+        try:
+            self._stage = stage(**stage_args)
+        except Fatal as error:
+            self._fatal = str(error)
+
+    def __call__(self, keys: pa.Table) -> pa.Table:
+        counts = dict.fromkeys(("ok", *KINDS), 0)
+        try:
+            if self._fatal is None:
+                counts = self._commit(keys)
+        except Fatal as error:
+            self._fatal = str(error)
+        return pa.table({"fatal": pa.array([self._fatal], pa.string()), **{k: [n] for k, n in counts.items()}})
+
+    def _commit(self, keys: pa.Table) -> dict[str, int]:
+        rows = self._stage(read_block(self._source, keys))
+        check_ids(self._stage, keys, rows)
+        self._table.append(rows, generation=self._generation)
+        outcomes = [kind or "ok" for kind in rows.column(ERROR_KIND).to_pylist()]
+        return {name: outcomes.count(name) for name in ("ok", *KINDS)}
+
+
+def read_block(source: Source, keys: pa.Table) -> pa.Table:
+    """The stage's input for a block of keys: what travels with the key, and what the parts hold, renamed."""
+    carried = [name for name in keys.column_names if name not in ("part", "position")]
+    if not source.parts:
+        return keys.select(carried)
+    pieces = list(read_rows(source.parts, keys, list(source.columns.values())))
+    stored = pa.concat_tables(pieces)
+    rows = keys.select(carried)
+    for name, stored_name in source.columns.items():
+        rows = rows.append_column(name, stored.column(stored_name))
+    return rows
+
+
+def check_ids(stage: Stage, keys: pa.Table, rows: pa.Table) -> None:
+    """The law of a stage: the same ids out as in, in the same order."""
+    given, returned = keys.column(ID).to_pylist(), rows.column(ID).to_pylist()
+    if given == returned:
+        return
+    lost, added = sorted(set(given) - set(returned)), sorted(set(returned) - set(given))
+    raise ValueError(
+        f"{type(stage).__name__} got {len(given)} ids and returned {len(returned)}: {len(lost)} lost {lost[:3]}, "
+        f"{len(added)} new {added[:3]}" + ("" if lost or added else ", out of order or repeated")
+    )
+
+
+@contextmanager
+def cluster(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_000) -> Iterator[None]:
+    """Joins the cluster that RAY_ADDRESS names (as inside `ray job submit`), or starts one on this machine and ends it.
+
+    Args:
+        num_cpus: CPUs of a cluster started here; all of the machine's by default. Ignored when joining one.
+        object_store_bytes: shared memory of a cluster started here; only keys and counts pass through it.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="WARNING")
+    else:
+        ray.init(
+            num_cpus=num_cpus,
+            object_store_memory=object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="WARNING",
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()

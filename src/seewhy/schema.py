@@ -1,0 +1,103 @@
+"""Column names and Arrow schemas of every table. Imports nothing of ours.
+
+Three kinds of id, all 32 hexadecimal digits of XXH128:
+    source id   hash of an image's URL: the key of IMAGES, known before anything is fetched
+    image id    hash of an image's bytes: the key of CAPTIONS; equal pictures are captioned once
+    item id     what a text belongs to: the image id, or the hash of the text where the manifest brings it
+
+A manifest row is another thing: many rows may share an image. `row` is its position in the manifest, from 0.
+"""
+
+import pyarrow as pa
+
+ID = "id"
+ERROR_KIND = "error_kind"
+REASON = "reason"
+DETAIL = "detail"
+
+FAILURE_FIELDS = [
+    pa.field(ERROR_KIND, pa.string()),  # null: the row is ok; else one of failure.KINDS
+    pa.field(REASON, pa.string()),
+    pa.field(DETAIL, pa.string()),
+]
+
+
+def row_stage(*fields: pa.Field) -> pa.Schema:
+    """The schema of a row stage's output: the key, the stage's own fields, then the three of a failure."""
+    return pa.schema([pa.field(ID, pa.string(), nullable=False), *fields, *FAILURE_FIELDS])
+
+
+IMAGES = row_stage(
+    pa.field("source", pa.string()),  # the URL that was asked for
+    pa.field("image_id", pa.string()),
+    pa.field("image", pa.binary()),  # the bytes as they came, encoded
+    pa.field("format", pa.string()),  # what the decoder found: JPEG, PNG, ...
+    pa.field("width", pa.int32()),  # pixels, after EXIF orientation
+    pa.field("height", pa.int32()),
+    pa.field("tries", pa.int32()),  # requests made, 1 or more
+)
+
+CAPTIONS = row_stage(
+    pa.field("text", pa.string()),
+    pa.field("finish_reason", pa.string()),  # stop, length, ... as the backend says
+    pa.field("tokens_in", pa.int32()),
+    pa.field("tokens_out", pa.int32()),
+)
+
+SPAN = pa.struct(
+    [
+        pa.field("text", pa.string()),
+        pa.field("start", pa.int32()),  # characters into the item's text
+        pa.field("end", pa.int32()),
+        pa.field("values", pa.list_(pa.float32())),  # (K,) one Shapley value per model output
+    ]
+)
+
+EXPLANATIONS = row_stage(
+    pa.field("fold", pa.int32()),  # of the model that explained the row: the one that did not see it
+    pa.field("base_values", pa.list_(pa.float32())),  # (K,) output for the fully masked text
+    pa.field("outputs", pa.list_(pa.float32())),  # (K,) output for the text itself
+    pa.field("residual", pa.float32()),  # max over K of |base + sum of values - output|
+    pa.field("evaluations", pa.int32()),
+    pa.field("tokens", pa.list_(SPAN)),
+    pa.field("words", pa.list_(SPAN)),
+    pa.field("phrases", pa.list_(SPAN)),
+    pa.field("sentences", pa.list_(SPAN)),
+)
+
+# Whole-table results: no failures, one row a thing.
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("row", pa.int64()),
+        pa.field(ID, pa.string()),  # item id
+        pa.field("fold", pa.int32()),
+        pa.field("target", pa.float64()),  # regression: the number; classification: index into the classes
+        pa.field("outputs", pa.list_(pa.float32())),  # regression: (1,) prediction; classification: (K,) probabilities
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        pa.field("model", pa.string()),  # mean, ridge_words, ... and the encoder
+        pa.field("metric", pa.string()),  # rmse, mae, r2, spearman, accuracy, macro_f1
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),  # bootstrap 95% interval
+        pa.field("high", pa.float64()),
+        pa.field("rows", pa.int64()),
+    ]
+)
+
+WORDS = pa.schema(
+    [
+        pa.field("word", pa.string()),
+        pa.field("output", pa.string()),  # class, or the target's name
+        pa.field("mean_value", pa.float64()),  # mean over the items that hold the word of its summed Shapley value
+        pa.field("mean_abs_value", pa.float64()),
+        pa.field("low", pa.float64()),  # bootstrap 95% interval of mean_value, items resampled
+        pa.field("high", pa.float64()),
+        pa.field("count", pa.int64()),  # occurrences
+        pa.field("items", pa.int64()),  # items that hold it
+        pa.field("total", pa.int64()),  # items explained
+    ]
+)

@@ -1,0 +1,224 @@
+"""A keyed table: a folder of Parquet parts whose rows each carry an id, written part by part, never changed.
+
+    captions/3f9c2a71b04e/
+        _config.json                    all that changes a result, in words; the folder's name is its hash
+        part-000001-8d0c....parquet     generation 1; the rest of the name is the hash of the part's ids
+        part-000002-11fe....parquet     generation 2: a later run, for rows new or tried again
+        _done.json                      written last; reconciles rows in = ok + rejected + failed
+
+A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on the
+same name. Where an id stands in several parts, the newest generation holds.
+"""
+
+import io
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from seewhy import storage
+from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
+from seewhy.schema import ERROR_KIND, ID, REASON
+
+_INDEX_THREADS = 16  # opening parts on object storage is all waiting
+_PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
+
+
+def digest(value: Any) -> str:
+    """32 hexadecimal digits (XXH128) of a JSON-able value, the same in every process."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def digest_text(text: str) -> str:
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of a table by outcome; `rows_in` of them were asked for."""
+
+    rows_in: int
+    ok: int
+    failed: dict[str, int]  # kind -> rows, all of failure.KINDS
+    reasons: dict[str, int]  # "kind/reason" -> rows
+
+    @property
+    def missing(self) -> int:
+        return self.rows_in - self.ok - sum(self.failed.values())
+
+    @property
+    def failed_fraction(self) -> float:
+        """Share of rows that failed; a rejected row is an answer of the model's, not a failure of the job."""
+        failed = sum(n for kind, n in self.failed.items() if kind != REJECTED)
+        return failed / self.rows_in if self.rows_in else 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A keyed table at an fsspec URL.
+
+    Attributes:
+        url: the folder of this configuration's parts.
+        schema: Arrow schema of the rows; starts with `id`, and ends with the three failure columns.
+    """
+
+    url: str
+    schema: pa.Schema
+
+    def parts(self) -> list[str]:
+        """URLs of the parts, oldest generation first, then by name."""
+        return [storage.join(self.url, n) for n in sorted(storage.list_files(self.url)) if _PART.fullmatch(n)]
+
+    def size_bytes(self) -> int:
+        return sum(size for name, size in storage.list_files(self.url).items() if _PART.fullmatch(name))
+
+    def next_generation(self) -> int:
+        names = [m for n in storage.list_files(self.url) if (m := _PART.fullmatch(n))]
+        return 1 + max((int(m[1]) for m in names), default=0)
+
+    def append(self, rows: pa.Table, *, generation: int) -> str:
+        """Writes one part whole and returns its URL; the same ids in the same generation land on the same name."""
+        ids = rows.column(ID).to_pylist()
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
+        name = f"part-{generation:06d}-{digest(ids)}.parquet"
+        buffer = io.BytesIO()
+        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=max(len(ids), 1))
+        url = storage.join(self.url, name)
+        storage.write_whole(url, buffer.getvalue())
+        return url
+
+    def index(self) -> pa.Table:
+        """Where every id's newest row is, in the order of the parts.
+
+        Returns:
+            Columns id, part (index into `parts()`), position (row in the part), error_kind, reason.
+        """
+        return index_parts(self.parts())
+
+    def counts(self, asked: pa.Array | pa.ChunkedArray | None = None) -> Counts:
+        """Outcomes of the rows asked for (all rows of the table by default)."""
+        index = self.index()
+        rows_in = len(index) if asked is None else len(asked)
+        if asked is not None:
+            index = index.filter(pc.is_in(index.column(ID), value_set=_chunk(asked)))
+        grouped = index.group_by([ERROR_KIND, REASON]).aggregate([(ID, "count")]).to_pylist()
+        failed = dict.fromkeys(KINDS, 0)
+        reasons: dict[str, int] = {}
+        for group in grouped:
+            if group[ERROR_KIND] is not None:
+                failed[group[ERROR_KIND]] += group["id_count"]
+                reasons[f"{group[ERROR_KIND]}/{group[REASON]}"] = group["id_count"]
+        ok = sum(g["id_count"] for g in grouped if g[ERROR_KIND] is None)
+        return Counts(rows_in=rows_in, ok=ok, failed=failed, reasons=dict(sorted(reasons.items())))
+
+    def done_ids(self, *, retry: Collection[str] = (TRANSIENT,)) -> pa.ChunkedArray:
+        """Ids that need no more work: ok, or failed of a kind that is not to be tried again."""
+        index = self.index()
+        again = pc.is_in(index.column(ERROR_KIND), value_set=pa.array(sorted(retry), pa.string()))
+        return index.filter(pc.invert(again)).column(ID)
+
+    def read(self, columns: Sequence[str] | None = None, *, only_ok: bool = True) -> pa.Table:
+        """The newest row of every id, whole in memory."""
+        names = list(columns) if columns is not None else self.schema.names
+        pieces = list(self.batches(names, only_ok=only_ok))
+        schema = pa.schema([self.schema.field(n) for n in names])
+        return pa.concat_tables([p.cast(schema) for p in pieces]) if pieces else schema.empty_table()
+
+    def batches(self, columns: Sequence[str], *, only_ok: bool = True) -> Iterator[pa.Table]:
+        """The newest rows part by part, for tables larger than memory."""
+        parts = self.parts()
+        index = index_parts(parts)
+        if only_ok:
+            index = index.filter(pc.is_null(index.column(ERROR_KIND)))
+        yield from read_rows(parts, index, columns)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        url = storage.join(self.url, "_config.json")
+        if storage.read_json(url) is None:
+            storage.write_json(url, config)
+
+    def config(self) -> dict[str, Any] | None:
+        return storage.read_json(storage.join(self.url, "_config.json"))
+
+    def mark_done(self, counts: Counts, *, rows_digest: str) -> None:
+        """Writes `_done.json`, after which the table is complete for the rows that `rows_digest` names."""
+        if counts.missing:
+            raise Fatal(
+                f"{self.url} does not add up: {counts.rows_in} rows in, {counts.ok} ok, {counts.failed} failed, "
+                f"{counts.missing} missing; run the stage again"
+            )
+        mark = {"rows_in": counts.rows_in, "ok": counts.ok, "failed": counts.failed, "rows": rows_digest}
+        storage.write_json(storage.join(self.url, "_done.json"), mark)
+
+    def done_mark(self) -> dict[str, Any] | None:
+        return storage.read_json(storage.join(self.url, "_done.json"))
+
+
+def index_parts(parts: Sequence[str]) -> pa.Table:
+    """See `Table.index`. Only the key and failure columns are read, never the images or texts beside them."""
+    if not parts:
+        fields = [(ID, pa.string()), (ERROR_KIND, pa.string()), (REASON, pa.string())]
+        return pa.schema([*fields, ("part", pa.int32()), ("position", pa.int32())]).empty_table()
+    with ThreadPoolExecutor(min(len(parts), _INDEX_THREADS)) as pool:
+        keys = list(pool.map(lambda url: read_part(url, [ID, ERROR_KIND, REASON]), parts))
+    lengths = [len(piece) for piece in keys]
+    index = pa.concat_tables(keys).combine_chunks()
+    index = index.append_column("part", pa.array(np.repeat(np.arange(len(parts), dtype=np.int32), lengths)))
+    positions = [np.arange(length, dtype=np.int32) for length in lengths]
+    index = index.append_column("position", pa.array(np.concatenate(positions)))
+    order = index.select([ID]).append_column("order", pa.array(np.arange(len(index), dtype=np.int64)))
+    newest = order.group_by(ID).aggregate([("order", "max")]).column("order_max")
+    if len(newest) == len(index):
+        return index
+    return index.take(pa.array(np.sort(newest.to_numpy())))
+
+
+def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
+    """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole."""
+    fs, path = storage.open_fs(url)
+    try:
+        if storage.scheme(url) == "file":
+            return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None, memory_map=False)
+        with fs.open(path, "rb") as file:
+            return pq.read_table(file, columns=list(columns) if columns else None)
+    except pa.ArrowInvalid as error:
+        raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
+
+
+def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows that `where` (columns part, position) points to, a table a run of equal parts, in the order of `where`."""
+    part = where.column("part").to_numpy()
+    position = where.column("position").to_numpy()
+    edges = np.flatnonzero(np.diff(part)) + 1
+    for start, end in zip(np.r_[0, edges], np.r_[edges, len(part)], strict=True):
+        if start < end:
+            yield read_part(parts[part[start]], columns).take(pa.array(position[start:end]))
+
+
+def missing_rows(wanted: pa.Table, done: pa.ChunkedArray) -> pa.Table:
+    """The rows of `wanted` whose id is not among `done`: the anti-join that makes a rerun cheap."""
+    return wanted.filter(pc.invert(pc.is_in(wanted.column(ID), value_set=_chunk(done))))
+
+
+def _chunk(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+
+
+def _first_repeated(ids: list[str]) -> str:
+    seen: set[str] = set()
+    for one in ids:
+        if one in seen:
+            return one
+        seen.add(one)
+    return ""
+

@@ -1,0 +1,130 @@
+"""run_stage on a real Ray cluster: each row once, whatever is killed in between."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from seewhy.failure import Fatal
+from seewhy.run import Source, check_ids, read_block, run_stage
+from seewhy.table import Table
+from tests.stages import SHOUT, Shout
+
+pytestmark = pytest.mark.ray
+
+
+def keys(count: int, **texts: str) -> pa.Table:
+    ids = [f"{i:04d}" for i in range(count)]
+    return pa.table({"id": ids, "text": [texts.get("r" + i, f"text {i}") for i in ids]})
+
+
+def worked_on(log: Path) -> list[str]:
+    return [line for file in log.iterdir() for line in file.read_text().split("\n")]
+
+
+def test_each_block_is_a_part_and_a_rerun_does_nothing(ray_cluster: None, tmp_path: Path) -> None:
+    table, log = Table(str(tmp_path / "t"), SHOUT), tmp_path / "log"
+    log.mkdir()
+    seen: list[dict[str, int]] = []
+    source = Source(keys(50, r0007="poison", r0013="flaky"))
+    args = {"log": str(log)}
+    counts = run_stage(Shout, args, source, table, rows_per_block=8, workers=2, num_cpus=0.5, progress=seen.append)
+    assert (counts.rows_in, counts.ok, counts.failed["transient"], counts.failed["bad_input"]) == (50, 48, 1, 1)
+    assert len(table.parts()) == 7  # 50 rows in blocks of 8: Ray must not fuse them
+    assert sum(c.get("ok", 0) for c in seen) == 48
+    assert table.done_mark()["rows_in"] == 50
+    assert sorted(worked_on(log)) == source.keys.column("id").to_pylist()
+
+    counts = run_stage(Shout, args, source, table, rows_per_block=8, workers=1, num_cpus=0.5)
+    assert counts.ok == 48
+    assert sorted(worked_on(log)) == sorted([*source.keys.column("id").to_pylist(), "0013"])  # only the flaky row again
+
+
+def test_rows_come_from_the_parts_of_another_table(ray_cluster: None, tmp_path: Path) -> None:
+    first, second = Table(str(tmp_path / "a"), SHOUT), Table(str(tmp_path / "b"), SHOUT)
+    run_stage(Shout, {}, Source(keys(20)), first, rows_per_block=6, num_cpus=0.5)
+    index = first.index()
+    source = Source(index.select(["id", "part", "position"]).take([19, 3, 4, 0]), first.parts(), {"text": "text"})
+    assert read_block(source, source.keys).column("text").to_pylist() == [f"TEXT {i}" for i in ("0019", "0003", "0004", "0000")]
+    run_stage(Shout, {}, source, second, rows_per_block=2, num_cpus=0.5)
+    found = dict(zip(*second.read(["id", "text"]).to_pydict().values(), strict=True))
+    assert found == {i: f"TEXT {i}" for i in ("0000", "0003", "0004", "0019")}
+
+
+def test_a_lost_row_stops_the_job(ray_cluster: None, tmp_path: Path) -> None:
+    table = Table(str(tmp_path), SHOUT)
+    with pytest.raises(Exception, match=r"Shout got 5 ids and returned 4: 1 lost \['0002'\]"):
+        run_stage(Shout, {"drop": "0002"}, Source(keys(5)), table, rows_per_block=5, num_cpus=0.5)
+    assert table.parts() == []
+
+
+def test_fatal_comes_through_as_fatal(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match="no such model"):
+        run_stage(Shout, {"fatal": "0003"}, Source(keys(5)), Table(str(tmp_path), SHOUT), rows_per_block=5, num_cpus=0.5)
+
+
+def test_too_many_failed_rows_end_the_job_after_all_are_committed(ray_cluster: None, tmp_path: Path) -> None:
+    table = Table(str(tmp_path), SHOUT)
+    source = Source(keys(10, r0001="poison", r0002="poison"))
+    with pytest.raises(Fatal, match=r"2 of 10 rows failed .* 0\.1"):
+        run_stage(Shout, {}, source, table, rows_per_block=5, num_cpus=0.5, max_failed_fraction=0.1)
+    assert table.counts().ok == 8
+    assert run_stage(Shout, {}, source, table, rows_per_block=5, max_failed_fraction=0.2).ok == 8
+
+
+def test_a_worker_no_node_can_hold_is_refused(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match="1000 CPU"):
+        run_stage(Shout, {}, Source(keys(5)), Table(str(tmp_path), SHOUT), rows_per_block=5, num_cpus=1000)
+
+
+def test_check_ids_sees_a_swap() -> None:
+    with pytest.raises(ValueError, match="out of order"):
+        check_ids(Shout(), keys(2), keys(2).take([1, 0]))
+
+
+DRIVER = """
+import sys
+import pyarrow as pa
+from seewhy.run import Source, cluster, run_stage
+from seewhy.table import Table
+from tests.stages import SHOUT, Shout
+keys = pa.table({"id": [f"{i:04d}" for i in range(120)], "text": ["x"] * 120})
+with cluster(num_cpus=2, object_store_bytes=100_000_000):
+    run_stage(Shout, {"log": sys.argv[2], "sleep_sec": 0.4}, Source(keys), Table(sys.argv[1], SHOUT),
+              rows_per_block=5, workers=2, num_cpus=1)
+"""
+
+
+def test_killed_driver_resumes_and_repeats_only_blocks_in_flight(tmp_path: Path) -> None:
+    """SIGKILL in mid-run, then a rerun: 0 lost, 0 doubled, repeated at most 2 workers' blocks of 5."""
+    log = tmp_path / "log"
+    log.mkdir()
+    table = Table(str(tmp_path / "t"), SHOUT)
+    command = [sys.executable, "-c", DRIVER, table.url, str(log)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
+    env.pop("RAY_ADDRESS", None)
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while len(table.parts()) < 6:
+            assert time.monotonic() < deadline, "the driver committed nothing in two minutes"
+            assert process.poll() is None
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = table.counts()
+    assert 30 <= before.ok < 120
+    time.sleep(1.0)  # Ray's own processes notice that their driver is gone
+    subprocess.run(command, env=env, check=True, timeout=180)
+    after = table.counts()
+    assert (after.rows_in, after.ok, after.missing) == (120, 120, 0)
+    assert sorted(table.read(["id"]).column("id").to_pylist()) == [f"{i:04d}" for i in range(120)]
+    done = worked_on(log)
+    assert set(done) == {f"{i:04d}" for i in range(120)}
+    assert len(done) - 120 <= 2 * 5
