@@ -57,7 +57,7 @@ def test_thousands_commas_in_the_target(manifest: str) -> None:
 def test_a_column_of_words_is_classes(manifest: str) -> None:
     rows = read_manifest(manifest, image="Poster", target="Title")
     assert rows.task == "classification"
-    assert rows.classes == ('Ikiru', "Odd", 'Ran, or: "Chaos"', "Two\nlines")
+    assert rows.classes == ("Ikiru", "Odd", 'Ran, or: "Chaos"', "Two\nlines")
 
 
 def test_text_makes_the_image_optional(manifest: str) -> None:
@@ -89,7 +89,14 @@ def test_formats_agree(manifest: str, tmp_path: Path, kind: str) -> None:
     elif kind == "csv.gz":
         path.write_bytes(gzip.compress(CSV.encode("utf-8-sig")))
     else:
-        path.write_text(CSV.replace("1,381", "1381").replace("12,345.5", "12345.5").replace(",", "\t").replace("1381", "1,381").replace("12345.5", "12,345.5").replace("Ran\t", "Ran,"))
+        path.write_text(
+            CSV.replace("1,381", "1381")
+            .replace("12,345.5", "12345.5")
+            .replace(",", "\t")
+            .replace("1381", "1,381")
+            .replace("12345.5", "12,345.5")
+            .replace("Ran\t", "Ran,")
+        )
     got = read_manifest(str(path), image="Poster", target="Rating", keep=["Title", "Votes"])
     assert got.table.equals(want.table)
     assert got.dropped == want.dropped
@@ -99,7 +106,9 @@ def test_broken_lines_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image,score\na.jpg,1\nb.jpg,2,3,4\nc.jpg,3\n")
     rows = read_manifest(str(tmp_path / "a.csv"), image="image", target="score")
     assert (rows.read, rows.dropped, rows.table.column("target").to_pylist()) == (3, {"malformed line": 1}, [1.0, 3.0])
-    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg", "score": 1}\n{"image": \n[1]\n{"image": "c.jpg", "score": "3"}')
+    (tmp_path / "a.jsonl").write_text(
+        '{"image": "a.jpg", "score": 1}\n{"image": \n[1]\n{"image": "c.jpg", "score": "3"}'
+    )
     rows = read_manifest(str(tmp_path / "a.jsonl"), image="image", target="score")
     assert (rows.read, rows.dropped, rows.table.column("target").to_pylist()) == (4, {"malformed line": 2}, [1.0, 3.0])
 
@@ -107,7 +116,10 @@ def test_broken_lines_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "number"),
     [("7", 7.0), ("1,381", 1381.0), ("-1,234,567.5", -1234567.5), ("1e3", 1000.0), (".5", 0.5), ("5.", 5.0)]
-    + [(bad, None) for bad in ("1,38", "7,5", "1,,000", "", "e5", "inf", "nan", "1e999", "8/10", "12%", ".", "١٢", "1_000")],
+    + [
+        (bad, None)
+        for bad in ("1,38", "7,5", "1,,000", "", "e5", "inf", "nan", "1e999", "8/10", "12%", ".", "١٢", "1_000")
+    ],
 )
 def test_numbers(text: str, number: float | None) -> None:
     assert parse_number(text) == number

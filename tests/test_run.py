@@ -50,7 +50,9 @@ def test_rows_come_from_the_parts_of_another_table(ray_cluster: None, tmp_path: 
     run_stage(Shout, {}, Source(keys(20)), first, rows_per_block=6, num_cpus=0.5)
     index = first.index()
     source = Source(index.select(["id", "part", "position"]).take([19, 3, 4, 0]), first.parts(), {"text": "text"})
-    assert read_block(source, source.keys).column("text").to_pylist() == [f"TEXT {i}" for i in ("0019", "0003", "0004", "0000")]
+    assert read_block(source, source.keys).column("text").to_pylist() == [
+        f"TEXT {i}" for i in ("0019", "0003", "0004", "0000")
+    ]
     run_stage(Shout, {}, source, second, rows_per_block=2, num_cpus=0.5)
     found = dict(zip(*second.read(["id", "text"]).to_pydict().values(), strict=True))
     assert found == {i: f"TEXT {i}" for i in ("0000", "0003", "0004", "0019")}
@@ -65,7 +67,9 @@ def test_a_lost_row_stops_the_job(ray_cluster: None, tmp_path: Path) -> None:
 
 def test_fatal_comes_through_as_fatal(ray_cluster: None, tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="no such model"):
-        run_stage(Shout, {"fatal": "0003"}, Source(keys(5)), Table(str(tmp_path), SHOUT), rows_per_block=5, num_cpus=0.5)
+        run_stage(
+            Shout, {"fatal": "0003"}, Source(keys(5)), Table(str(tmp_path), SHOUT), rows_per_block=5, num_cpus=0.5
+        )
 
 
 def test_too_many_failed_rows_end_the_job_after_all_are_committed(ray_cluster: None, tmp_path: Path) -> None:
@@ -90,13 +94,13 @@ def test_check_ids_sees_a_swap() -> None:
 DRIVER = """
 import sys
 import pyarrow as pa
-from seewhy.run import Source, cluster, run_stage
+from seewhy.run import Source, connect, run_stage
 from seewhy.table import Table
 from tests.stages import SHOUT, Shout
 keys = pa.table({"id": [f"{i:04d}" for i in range(120)], "text": ["x"] * 120})
-with cluster(num_cpus=2, object_store_bytes=100_000_000):
-    run_stage(Shout, {"log": sys.argv[2], "sleep_sec": 0.4}, Source(keys), Table(sys.argv[1], SHOUT),
-              rows_per_block=5, workers=2, num_cpus=1)
+connect(num_cpus=2, object_store_bytes=100_000_000)
+run_stage(Shout, {"log": sys.argv[2], "sleep_sec": 0.4}, Source(keys), Table(sys.argv[1], SHOUT),
+          rows_per_block=5, workers=2, num_cpus=1)
 """
 
 

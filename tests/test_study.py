@@ -17,8 +17,19 @@ def with_(**sections: object) -> dict:
 def test_defaults_are_the_article_s() -> None:
     study = check_study(GOOD)
     train, caption = study.train_text, study.caption
-    assert (train.encoder, train.learning_rate, train.batch_size, train.epochs) == ("google-bert/bert-base-cased", 5e-5, 32, 5)
-    assert (train.folds, train.seed, train.max_length, train.warmup_fraction, train.pooling) == (5, 42, 500, 0.0, "first")
+    assert (train.encoder, train.learning_rate, train.batch_size, train.epochs) == (
+        "google-bert/bert-base-cased",
+        5e-5,
+        32,
+        5,
+    )
+    assert (train.folds, train.seed, train.max_length, train.warmup_fraction, train.pooling) == (
+        5,
+        42,
+        500,
+        0.0,
+        "first",
+    )
     assert (caption.temperature, caption.top_p, caption.max_tokens) == (1.0, 0.95, 1000)
 
 
@@ -28,10 +39,19 @@ def test_defaults_are_the_article_s() -> None:
         (with_(caption={"promt": "x"}), "caption.promt: unknown key (did you mean prompt?); allowed here: backend, "),
         (with_(captions={}), "captions: unknown key (did you mean caption?)"),
         (with_(fetch={"resources": {"gpu": 1}}), "fetch.resources.gpu: unknown key"),
-        (with_(caption={"temperature": -1}), "caption.temperature: -1 is not allowed: input should be greater than or equal to 0"),
-        (with_(caption={"backend": "gpt"}), "caption.backend: 'gpt' is not allowed: input should be 'tiny', 'hf' or 'fake'"),
+        (
+            with_(caption={"temperature": -1}),
+            "caption.temperature: -1 is not allowed: input should be greater than or equal to 0",
+        ),
+        (
+            with_(caption={"backend": "gpt"}),
+            "caption.backend: 'gpt' is not allowed: input should be 'tiny', 'hf' or 'fake'",
+        ),
         (with_(caption={"backend": "hf"}), "backend hf needs `model`"),
-        (with_(fetch={"max_bytes": "20 parsecs"}), "fetch.max_bytes: '20 parsecs' is not allowed: a size is a number of bytes"),
+        (
+            with_(fetch={"max_bytes": "20 parsecs"}),
+            "fetch.max_bytes: '20 parsecs' is not allowed: a size is a number of bytes",
+        ),
         (with_(explain_words={"resources": {"workers": [4, 2]}}), "fewest 4 is more than most 2"),
         (with_(manifest={"path": "a.csv", "target": "x"}), "name the column of the images"),
         (with_(manifest={"path": "a.csv", "image": "x"}), "manifest.target: missing"),
@@ -73,7 +93,7 @@ def test_paths_are_beside_the_study(tmp_path: Path) -> None:
 def test_no_yaml_no_study(tmp_path: Path, text: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
-    with pytest.raises(Fatal, match="study.yaml"):
+    with pytest.raises(Fatal, match=r"study\.yaml"):
         load_study(str(path))
     with pytest.raises(Fatal, match="no study at"):
         load_study(str(tmp_path / "nowhere.yaml"))

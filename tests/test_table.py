@@ -9,7 +9,7 @@ import pytest
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
-from seewhy.table import Table, digest, missing_rows
+from seewhy.table import Table, digest, digest_ids, missing_rows
 
 SCHEMA = schema.row_stage(pa.field("text", pa.string()))
 
@@ -56,7 +56,10 @@ def test_a_block_written_twice_is_there_once(table: Table) -> None:
 
 
 def test_done_and_retry(table: Table) -> None:
-    table.append(rows(("a", None, "transient"), ("b", None, "rejected"), ("c", None, "bad_input"), ("d", "x", None)), generation=1)
+    table.append(
+        rows(("a", None, "transient"), ("b", None, "rejected"), ("c", None, "bad_input"), ("d", "x", None)),
+        generation=1,
+    )
     wanted = pa.table({"id": ["a", "b", "c", "d", "e"]})
     assert missing_rows(wanted, table.done_ids()).column("id").to_pylist() == ["a", "e"]
     again = table.done_ids(retry=("transient", "rejected"))
@@ -103,8 +106,13 @@ def test_index_reads_no_heavy_column(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = Table(str(tmp_path), SCHEMA)
     table.append(rows(("a", "x", None)), generation=1)
     asked: list[list[str] | None] = []
-    real = pq.read_table
-    monkeypatch.setattr(pq, "read_table", lambda *a, columns=None, **k: (asked.append(columns), real(*a, columns=columns, **k))[1])
+    real = pq.ParquetFile.read
+
+    def read(self: pq.ParquetFile, columns: list[str] | None = None, **options: bool) -> pa.Table:
+        asked.append(columns)
+        return real(self, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
     table.index()
     assert asked == [["id", "error_kind", "reason"]]
 
@@ -112,6 +120,11 @@ def test_index_reads_no_heavy_column(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_digest_is_stable() -> None:
     assert digest({"b": 1, "a": [1.5, "é"]}) == digest({"a": [1.5, "é"], "b": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_set_of_ids_has_one_name() -> None:
+    assert digest_ids(pa.array(["b", "a"])) == digest_ids(pa.chunked_array([["a"], ["b"]]))
+    assert digest_ids(pa.array(["a", "b"])) != digest_ids(pa.array(["ab"]))
 
 
 def test_a_full_disk_is_fatal_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

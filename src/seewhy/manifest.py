@@ -161,7 +161,9 @@ def _format(path: str, format: str) -> str:
         return format
     suffix = os.path.splitext(path.removesuffix(".gz"))[1].lower()
     if suffix not in _FORMATS:
-        raise Fatal(f"{path}: cannot tell the format from {suffix!r}; set manifest.format to csv, tsv, parquet or jsonl")
+        raise Fatal(
+            f"{path}: cannot tell the format from {suffix!r}; set manifest.format to csv, tsv, parquet or jsonl"
+        )
     return _FORMATS[suffix]
 
 

@@ -66,7 +66,7 @@ class Reporter:
         if counter.seen < counter.total and now - counter.shown_at < _PLAIN_EVERY_SEC:
             return
         counter.shown_at = now
-        spent = now - counter.started
+        spent = counter.seconds()
         rate = counter.seen / spent if spent > 0 else 0.0
         left = (counter.total - counter.seen) / rate if rate else float("inf")
         self.say(
@@ -87,6 +87,10 @@ class Counter:
     @property
     def seen(self) -> int:
         return sum(self.outcomes.values())
+
+    def seconds(self) -> float:
+        """Since the stage began."""
+        return time.monotonic() - self.started
 
     def __call__(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():

@@ -9,7 +9,6 @@ on storage before a killed node can lose it.
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from seewhy.failure import KINDS, TRANSIENT, Fatal
 from seewhy.schema import ERROR_KIND, ID
-from seewhy.table import Counts, Table, digest, missing_rows, read_rows
+from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
 
 class Stage(Protocol):
@@ -41,7 +40,7 @@ class Source:
 
     def rows_digest(self) -> str:
         """Names the set of rows, whatever their order."""
-        return digest(sorted(self.keys.column(ID).to_pylist()))
+        return digest_ids(self.keys.column(ID))
 
 
 Progress = Callable[[Mapping[str, int]], None]
@@ -138,12 +137,15 @@ def _map_blocks(
 
 
 def _check_resources(resources: dict[str, Any]) -> None:
-    """A worker that no node can hold would wait for ever: better to say so. An autoscaler may still bring a GPU node."""
+    """A worker that no node can hold waits for ever: better to say so. SEEWHY_AUTOSCALES: a node may still come."""
     import ray
 
     if os.environ.get("SEEWHY_AUTOSCALES"):
         return
-    most = {name: max((n["Resources"].get(name, 0.0) for n in ray.nodes() if n["Alive"]), default=0.0) for name in ("CPU", "GPU")}
+    most = {
+        name: max((n["Resources"].get(name, 0.0) for n in ray.nodes() if n["Alive"]), default=0.0)
+        for name in ("CPU", "GPU")
+    }
     for name, wanted in (("CPU", resources["num_cpus"]), ("GPU", resources["num_gpus"])):
         if wanted > most[name]:
             raise Fatal(f"a worker asks for {wanted:g} {name} but no node of the cluster has more than {most[name]:g}")
@@ -209,31 +211,21 @@ def check_ids(stage: Stage, keys: pa.Table, rows: pa.Table) -> None:
     )
 
 
-@contextmanager
-def cluster(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_000) -> Iterator[None]:
-    """Joins the cluster that RAY_ADDRESS names (as inside `ray job submit`), or starts one on this machine and ends it.
+def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_000) -> None:
+    """Joins the cluster that RAY_ADDRESS names (as inside `ray job submit`), or starts one in this process, which ends
+    with it. Does nothing where this process has a cluster already.
 
     Args:
         num_cpus: CPUs of a cluster started here; all of the machine's by default. Ignored when joining one.
-        object_store_bytes: shared memory of a cluster started here; only keys and counts pass through it.
+        object_store_bytes: shared memory of a cluster started here; only keys, counts and training texts go through it.
     """
     import ray
 
     if ray.is_initialized():
-        yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="WARNING")
+        ray.init(**quiet)
     else:
-        ray.init(
-            num_cpus=num_cpus,
-            object_store_memory=object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="WARNING",
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        ray.init(num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet)

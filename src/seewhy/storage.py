@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,3 +122,33 @@ def list_folders(url: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "directory")
+
+
+def tree_bytes(url: str) -> int:
+    """Bytes of all files under a folder."""
+    fs, path = open_fs(url)
+    try:
+        return int(sum(fs.du(path, total=False).values()))
+    except FileNotFoundError:
+        return 0
+
+
+def put_folder(local: str, url: str) -> None:
+    """Makes `url` hold just what the local folder holds: swapped in on disk, uploaded and then cleared elsewhere."""
+    fs, path = open_fs(url)
+    with _explained(url, "writing"):
+        if isinstance(fs, LocalFileSystem):
+            fresh, old = f"{path}.{uuid.uuid4().hex}.new", f"{path}.{uuid.uuid4().hex}.old"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copytree(local, fresh)
+            if os.path.exists(path):
+                os.rename(path, old)
+            os.rename(fresh, path)
+            shutil.rmtree(old, ignore_errors=True)
+            return
+        names = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
+        fs.put([os.path.join(local, n) for n in names], [posixpath.join(path, *n.split(os.sep)) for n in names])
+        kept = {posixpath.join(path, *n.split(os.sep)) for n in names}
+        stale = [one for one in fs.find(path) if one.lstrip("/") not in {k.lstrip("/") for k in kept}]
+        if stale:
+            fs.rm(stale)

@@ -1,4 +1,4 @@
-"""The YAML that a user writes, as pydantic models: unknown keys are refused, errors name key, value and what is allowed."""
+"""The YAML that a user writes, as pydantic models: unknown keys refused, errors that name key, value, what is allowed."""
 
 import difflib
 import os
@@ -116,7 +116,9 @@ class Caption(_Section):
     @model_validator(mode="after")
     def _model_where_needed(self) -> "Caption":
         if self.backend == "hf" and self.model is None:
-            raise ValueError("backend hf needs `model`: a hub name such as Salesforce/blip2-opt-2.7b, or a local folder")
+            raise ValueError(
+                "backend hf needs `model`: a hub name such as Salesforce/blip2-opt-2.7b, or a local folder"
+            )
         return self
 
 
@@ -138,8 +140,12 @@ class TrainText(_Section):
     seed: int = 42
     launcher: Literal["auto", "task", "ray_train"] = "auto"
     workers_per_fold: Positive = 1
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    cpus_per_worker: Positive | None = None
+    """None: an equal share of the cluster for every fold."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """None: 1 where the cluster has any GPU."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's model a fold keeps: the best by its held-out score, or the last, which no held-out row chose."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     tracking: Literal["none", "wandb"] = "none"
     project: str = "seewhy"
@@ -242,7 +248,11 @@ def _local_model(folder: str, model: str | None) -> str | None:
 
 def _explain(error: Any) -> str:
     """One line: the key, the value, what is allowed."""
-    location = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "list[", "tuple[", "constrained")))]
+    location = [
+        part
+        for part in error["loc"]
+        if not (isinstance(part, str) and part.startswith(("function-", "list[", "tuple[", "constrained")))
+    ]
     key = ".".join(str(part) for part in location) or "study"
     if error["type"] == "extra_forbidden":
         allowed = _keys_at(location[:-1])

@@ -6,8 +6,8 @@
         part-000002-11fe....parquet     generation 2: a later run, for rows new or tried again
         _done.json                      written last; reconciles rows in = ok + rejected + failed
 
-A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on the
-same name. Where an id stands in several parts, the newest generation holds.
+A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on
+the same name. Where an id stands in several parts, the newest generation holds.
 """
 
 import io
@@ -36,6 +36,15 @@ def digest(value: Any) -> str:
     """32 hexadecimal digits (XXH128) of a JSON-able value, the same in every process."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def digest_ids(ids: pa.Array | pa.ChunkedArray) -> str:
+    """Names a set of ids, whatever their order."""
+    whole = xxhash.xxh3_128()
+    order = pc.sort_indices(ids)
+    for start in range(0, len(order), 100_000):
+        whole.update("".join(f"{one}\n" for one in pc.take(ids, order.slice(start, 100_000)).to_pylist()).encode())
+    return whole.hexdigest()
 
 
 def digest_text(text: str) -> str:
@@ -105,20 +114,43 @@ class Table:
         """
         return index_parts(self.parts())
 
+    def locate(self, ids: pa.Array | pa.ChunkedArray, columns: Sequence[str] = ()) -> pa.Table:
+        """Where the rows of `ids` lie that are there and ok: id, part, position, and `columns` read along."""
+        index = self.index()
+        index = index.filter(
+            pc.and_(pc.is_null(index.column(ERROR_KIND)), pc.is_in(index.column(ID), value_set=_chunk(ids)))
+        )
+        found = index.select([ID, "part", "position"])
+        if columns and len(found):
+            stored = pa.concat_tables(list(read_rows(self.parts(), index, columns)))
+            for name in columns:
+                found = found.append_column(name, stored.column(name))
+        elif columns:
+            for name in columns:
+                found = found.append_column(self.schema.field(name), pa.nulls(0, self.schema.field(name).type))
+        return found
+
+    def is_done(self, rows_digest: str) -> bool:
+        """Whether the table is marked complete for just these rows."""
+        return (self.done_mark() or {}).get("rows") == rows_digest
+
     def counts(self, asked: pa.Array | pa.ChunkedArray | None = None) -> Counts:
         """Outcomes of the rows asked for (all rows of the table by default)."""
         index = self.index()
         rows_in = len(index) if asked is None else len(asked)
         if asked is not None:
             index = index.filter(pc.is_in(index.column(ID), value_set=_chunk(asked)))
-        grouped = index.group_by([ERROR_KIND, REASON]).aggregate([(ID, "count")]).to_pylist()
         failed = dict.fromkeys(KINDS, 0)
         reasons: dict[str, int] = {}
-        for group in grouped:
-            if group[ERROR_KIND] is not None:
-                failed[group[ERROR_KIND]] += group["id_count"]
-                reasons[f"{group[ERROR_KIND]}/{group[REASON]}"] = group["id_count"]
-        ok = sum(g["id_count"] for g in grouped if g[ERROR_KIND] is None)
+        ok = 0
+        why = pc.binary_join_element_wise(index.column(ERROR_KIND), index.column(REASON), "/", null_handling="replace")
+        for outcome in pc.value_counts(why).to_pylist():
+            kind, count = outcome["values"].split("/", 1)[0], outcome["counts"]
+            if kind:
+                failed[kind] += count
+                reasons[outcome["values"]] = count
+            else:
+                ok += count
         return Counts(rows_in=rows_in, ok=ok, failed=failed, reasons=dict(sorted(reasons.items())))
 
     def done_ids(self, *, retry: Collection[str] = (TRANSIENT,)) -> pa.ChunkedArray:
@@ -169,17 +201,18 @@ def index_parts(parts: Sequence[str]) -> pa.Table:
     if not parts:
         fields = [(ID, pa.string()), (ERROR_KIND, pa.string()), (REASON, pa.string())]
         return pa.schema([*fields, ("part", pa.int32()), ("position", pa.int32())]).empty_table()
-    with ThreadPoolExecutor(min(len(parts), _INDEX_THREADS)) as pool:
+    threads = 1 if storage.scheme(parts[0]) == "file" else _INDEX_THREADS
+    with ThreadPoolExecutor(min(len(parts), threads)) as pool:
         keys = list(pool.map(lambda url: read_part(url, [ID, ERROR_KIND, REASON]), parts))
     lengths = [len(piece) for piece in keys]
     index = pa.concat_tables(keys).combine_chunks()
     index = index.append_column("part", pa.array(np.repeat(np.arange(len(parts), dtype=np.int32), lengths)))
     positions = [np.arange(length, dtype=np.int32) for length in lengths]
     index = index.append_column("position", pa.array(np.concatenate(positions)))
+    if pc.count_distinct(index.column(ID)).as_py() == len(index):
+        return index
     order = index.select([ID]).append_column("order", pa.array(np.arange(len(index), dtype=np.int64)))
     newest = order.group_by(ID).aggregate([("order", "max")]).column("order_max")
-    if len(newest) == len(index):
-        return index
     return index.take(pa.array(np.sort(newest.to_numpy())))
 
 
@@ -187,16 +220,16 @@ def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
     """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole."""
     fs, path = storage.open_fs(url)
     try:
-        if storage.scheme(url) == "file":
-            return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None, memory_map=False)
-        with fs.open(path, "rb") as file:
-            return pq.read_table(file, columns=list(columns) if columns else None)
+        with fs.open(
+            path, "rb"
+        ) as file:  # ParquetFile, not read_table: no thread pool and its arenas for each small part
+            return pq.ParquetFile(file).read(columns=list(columns) if columns else None, use_threads=False)
     except pa.ArrowInvalid as error:
         raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
 
 
 def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows that `where` (columns part, position) points to, a table a run of equal parts, in the order of `where`."""
+    """The rows that `where` (columns part, position) points to, a table a run of equal parts, in its order."""
     part = where.column("part").to_numpy()
     position = where.column("position").to_numpy()
     edges = np.flatnonzero(np.diff(part)) + 1
@@ -221,4 +254,3 @@ def _first_repeated(ids: list[str]) -> str:
             return one
         seen.add(one)
     return ""
-

@@ -1,0 +1,123 @@
+"""The command line: `seewhy run | plan | status | report | demo`. Thin: the steps do the work, this prints."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from seewhy.failure import Fatal
+from seewhy.progress import Reporter
+from seewhy.study import Study, load_study
+
+app = typer.Typer(
+    help="See why images score as they do.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="the study's YAML file, at any fsspec URL")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="only the first so many rows of the manifest")]
+
+
+@app.command()
+def run(
+    path: StudyPath,
+    until: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STAGE", help="run this stage alone")] = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study. What is there already is not done again; what was killed goes on where it was."""
+    from seewhy.steps.order import run_study
+
+    run_study(load_study(path, limit=limit), Reporter(quiet=quiet), until=until, only=only)
+
+
+@app.command()
+def plan(path: StudyPath, limit: Limit = None) -> None:
+    """Show what `run` would do, and how many rows are new to each stage."""
+    from seewhy.steps.order import plans
+
+    grid = Grid("stage", "rows", "new", "note", box=None, pad_edge=False)
+    for one in plans(load_study(path, limit=limit)):
+        shown = [("?" if n is None else f"{n:,}") for n in (one.rows, one.new)]
+        grid.add_row(one.step, *shown, one.note)
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+
+
+@app.command()
+def status(
+    path: StudyPath,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a table, a line each")] = False,
+    limit: Limit = None,
+) -> None:
+    """Show each table of the workspace: rows in, ok, rejected, failed by kind, what it was made with, its size."""
+    from seewhy.steps.order import tables
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for one in tables(load_study(path, limit=limit)):
+        if as_json:
+            print(json.dumps(one, ensure_ascii=False))
+            continue
+        counts = ", ".join(f"{name} {value:,}" for name, value in one["counts"].items())
+        mark = "" if one["current"] else "  (another configuration)"
+        console.print(f"{one['table']}{mark}", markup=False, highlight=False)
+        console.print(f"  {counts}; {one['size_bytes']:,} bytes", markup=False, highlight=False)
+        console.print(f"  {json.dumps(one['config'], ensure_ascii=False)}", markup=False, highlight=False)
+
+
+@app.command()
+def report(path: StudyPath, limit: Limit = None, quiet: Quiet = False) -> None:
+    """Write the report anew from what the earlier stages made."""
+    from seewhy.steps import report as step
+
+    step.run(load_study(path, limit=limit), Reporter(quiet=quiet))
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Option("--folder", help="where posters, results and report go")] = "demo",
+    posters: Annotated[int, typer.Option("--posters", min=50, help="how many posters to draw")] = 600,
+    seed: Annotated[int, typer.Option("--seed", help="of the posters and their ratings")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Draw posters whose ratings follow known effects, run a whole study over them, and show what came back."""
+    from seewhy.demo.run import run_demo
+
+    run_demo(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet))
+
+
+@contextmanager
+def stop_on_fatal() -> Iterator[None]:
+    """Ends the process with a Fatal's message and exit code 1, without a traceback."""
+    try:
+        yield
+    except Fatal as error:
+        print(f"seewhy: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def run_job(about: str | None, step: Callable[[Study, Reporter], None]) -> None:
+    """What every file of jobs/ does: reads the study that its one argument names and runs a step of it."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY", help="the study's YAML file, at any fsspec URL")
+    parser.add_argument("--limit", type=int, help="only the first so many rows of the manifest")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    given = parser.parse_args()
+    with stop_on_fatal():
+        step(load_study(given.study, limit=given.limit), Reporter(quiet=given.quiet))
+
+
+def main() -> None:
+    """Entry point of the command `seewhy`."""
+    with stop_on_fatal():
+        app()
+
+
+if __name__ == "__main__":
+    main()

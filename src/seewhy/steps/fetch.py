@@ -1,0 +1,78 @@
+"""fetch: every distinct image URL of the manifest -> its checked bytes, or the reason why not."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seewhy import schema, storage
+from seewhy.fetch import VERSION, Fetch
+from seewhy.progress import Reporter
+from seewhy.run import Source
+from seewhy.steps.plan import Plan, plan_stage, run_row_stage
+from seewhy.steps.rows import manifest_rows
+from seewhy.study import Study
+from seewhy.table import Table, digest
+
+
+def table(study: Study) -> Table:
+    return Table(storage.join(study.workspace, "fetch", digest(_config(study))[:12]), schema.IMAGES)
+
+
+def source(study: Study) -> Source:
+    """Distinct sources in the order of the manifest."""
+    rows = manifest_rows(study).table
+    keys = rows.select(["source_id", "source"]).rename_columns([schema.ID, "source"])
+    keys = keys.filter(pc.is_valid(keys.column(schema.ID)))
+    order = keys.append_column("order", pa.array(range(len(keys)), pa.int64()))
+    first = order.group_by(schema.ID).aggregate([("order", "min")]).column("order_min").sort()
+    return Source(keys.take(first))
+
+
+def plan(study: Study) -> Plan:
+    return plan_stage("fetch", study, source(study), table(study))
+
+
+def run(study: Study, reporter: Reporter) -> None:
+    settings = study.fetch
+    rows = manifest_rows(study)
+    for reason, count in rows.dropped.items():
+        reporter.say(f"manifest: {count:,} of {rows.read:,} rows left out: {reason}")
+    run_row_stage(
+        "fetch",
+        study,
+        reporter,
+        stage=Fetch,
+        stage_args={
+            "max_bytes": settings.max_bytes,
+            "max_pixels": settings.max_pixels,
+            "timeout_sec": settings.timeout_sec,
+            "connect_timeout_sec": settings.connect_timeout_sec,
+            "tries": settings.tries,
+            "concurrency": settings.concurrency,
+            "per_host": settings.per_host,
+            "allow_private": settings.allow_private,
+            "schemes": schemes(study),
+            "roots": roots(study),
+        },
+        source=source(study),
+        table=table(study),
+        config=_config(study),
+        resources=settings.resources,
+    )
+
+
+def schemes(study: Study) -> list[str]:
+    """What may be fetched: the web, the schemes of the study's own storage, and those it names."""
+    own = (storage.scheme(study.manifest.path), storage.scheme(study.workspace))
+    return sorted({"http", "https", *own, *study.fetch.schemes})
+
+
+def roots(study: Study) -> list[str]:
+    """Folders that local images may be read from: the manifest's own, and those the study names."""
+    own = [study.manifest.path.rsplit("/", 1)[0]] if storage.scheme(study.manifest.path) == "file" else []
+    return [*own, *study.fetch.roots]
+
+
+def _config(study: Study) -> dict[str, object]:
+    """Time-outs, tries and the like are left out: they change whether a row comes, never what it holds."""
+    limits = {"max_bytes": study.fetch.max_bytes, "max_pixels": study.fetch.max_pixels}
+    return {"stage": "fetch", "stage_code": VERSION, **limits}

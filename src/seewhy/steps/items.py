@@ -1,0 +1,119 @@
+"""The rows joined with what the earlier steps made of them: texts with targets, and every row lost on the way."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seewhy import schema
+from seewhy.failure import Fatal
+from seewhy.manifest import Rows
+from seewhy.steps import caption, fetch
+from seewhy.steps.plan import need_done
+from seewhy.steps.rows import manifest_rows
+from seewhy.study import Study
+from seewhy.table import digest, digest_text
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a model is trained on and what the report shows.
+
+    Attributes:
+        examples: row, id (item id), text, target; one row for each usable row of the manifest, in its order.
+        texts: id, text; distinct.
+        task, classes: as in `manifest.Rows`.
+        losses: (label, count, note): a count of 0 or more says how many rows are left at that point, a negative one how
+            many were lost on the way to the next.
+    """
+
+    examples: pa.Table
+    texts: pa.Table
+    task: str
+    classes: tuple[str, ...]
+    losses: list[tuple[str, int, str]]
+
+    def identity(self) -> str:
+        """Names the data: rows, ids, texts and targets."""
+        table = self.examples
+        texts = [digest_text(text) for text in table.column("text").to_pylist()]
+        return digest(
+            [
+                table.column("row").to_pylist(),
+                table.column(schema.ID).to_pylist(),
+                texts,
+                table.column("target").to_pylist(),
+            ]
+        )
+
+
+def gather(study: Study, *, step: str) -> Items:
+    """Joins manifest, images and captions. Raises Fatal where a step before `step` is not complete."""
+    rows = manifest_rows(study)
+    losses: list[tuple[str, int, str]] = [("Rows in the manifest", rows.read, "")]
+    losses += [("Left out", -count, reason) for reason, count in rows.dropped.items()]
+    losses.append(("Rows that can be used", len(rows.table), ""))
+    if study.manifest.text is not None:
+        table = rows.table.select(["row", "text", "target"])
+        ids = pa.array([digest_text(text) for text in table.column("text").to_pylist()], pa.string())
+        examples = table.add_column(1, schema.ID, ids)
+    else:
+        examples = _with_captions(study, rows, losses, step)
+    if not len(examples):
+        raise Fatal(f"{step} has nothing to work on: no row has a text")
+    losses.append(("Rows with a text and a target", len(examples), ""))
+    texts = _distinct(examples.select([schema.ID, "text"]))
+    if len(texts) < len(examples):
+        losses.append(
+            ("Distinct texts" if study.manifest.text else "Distinct images", len(texts), "some rows share one")
+        )
+    return Items(examples, texts, rows.task, rows.classes, losses)
+
+
+def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]], step: str) -> pa.Table:
+    need_done(fetch.table(study), fetch.source(study), step=step, before="fetch")
+    need_done(caption.table(study), caption.source(study), step=step, before="caption")
+    table = rows.table.select(["row", "source_id", "target"])
+    fetched = _lookup(caption.images_of(study), schema.ID, "image_id")
+    image_ids = [fetched.get(one) for one in table.column("source_id").to_pylist()]
+    why_not = _reasons(fetch.table(study).index())
+    lost = Counter(
+        why_not.get(source, "missing")
+        for source, image in zip(table.column("source_id").to_pylist(), image_ids, strict=True)
+        if image is None
+    )
+    losses += [("Image not fetched", -count, reason) for reason, count in sorted(lost.items())]
+    table = table.append_column("id", pa.array(image_ids, pa.string())).filter(
+        pc.is_valid(pa.array(image_ids, pa.string()))
+    )
+    losses.append(("Rows with an image", len(table), ""))
+
+    captions = _lookup(caption.captioned(study), schema.ID, "text")
+    texts = [captions.get(one) for one in table.column("id").to_pylist()]
+    why_not = _reasons(caption.table(study).index())
+    lost = Counter(
+        why_not.get(image, "missing")
+        for image, text in zip(table.column("id").to_pylist(), texts, strict=True)
+        if text is None
+    )
+    losses += [("Image not captioned", -count, reason) for reason, count in sorted(lost.items())]
+    table = table.append_column("text", pa.array(texts, pa.string()))
+    return table.filter(pc.is_valid(table.column("text"))).select(["row", "id", "text", "target"])
+
+
+def _lookup(table: pa.Table, key: str, value: str) -> dict[str, str]:
+    return dict(zip(table.column(key).to_pylist(), table.column(value).to_pylist(), strict=True))
+
+
+def _reasons(index: pa.Table) -> dict[str, str]:
+    """id -> ``reason (kind)`` of the rows that failed."""
+    failed = index.filter(pc.is_valid(index.column(schema.ERROR_KIND)))
+    columns = (failed.column(name).to_pylist() for name in (schema.ID, schema.REASON, schema.ERROR_KIND))
+    return {one: f"{reason} ({kind})" for one, reason, kind in zip(*columns, strict=True)}
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    order = table.append_column("order", pa.array(range(len(table)), pa.int64()))
+    first = order.group_by(schema.ID).aggregate([("order", "min")]).column("order_min").sort()
+    return table.take(first)

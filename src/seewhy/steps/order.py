@@ -1,0 +1,68 @@
+"""A study as a whole: all its steps in order, what each would do, and what its workspace holds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from seewhy import schema, steps, storage
+from seewhy.failure import Fatal
+from seewhy.progress import Reporter
+from seewhy.steps import caption, explain_words, fetch, train_text
+from seewhy.steps.plan import Plan
+from seewhy.study import Study
+from seewhy.table import Table
+
+
+def run_study(study: Study, reporter: Reporter, *, until: str | None = None, only: str | None = None) -> None:
+    """Runs the steps that the study needs, in order; what is done already is told in a line and costs seconds."""
+    names = steps.wanted(study)
+    for name in (until, only):
+        if name is not None and name not in names:
+            raise Fatal(f"this study has no stage {name!r}; its stages are {', '.join(names)}")
+    if only is not None:
+        names = [only]
+    elif until is not None:
+        names = names[: names.index(until) + 1]
+    for name in names:
+        steps.RUN[name](study, reporter)
+
+
+def plans(study: Study) -> list[Plan]:
+    return [steps.PLAN[name](study) for name in steps.wanted(study)]
+
+
+_SCHEMAS = {"fetch": schema.IMAGES, "caption": schema.CAPTIONS, "explain_words": schema.EXPLANATIONS}
+
+
+def tables(study: Study) -> Iterator[dict[str, Any]]:
+    """One record a table of the workspace: those of this study's configuration, and older ones beside them."""
+    current = _current(study)
+    for name, columns in _SCHEMAS.items():
+        folder = storage.join(study.workspace, name)
+        for one in storage.list_folders(folder):
+            table = Table(storage.join(folder, one), columns)
+            counts = table.counts()
+            asked = (table.done_mark() or {}).get("rows_in")
+            yield {
+                "table": f"{name}/{one}",
+                "current": table.url in current,
+                "counts": {"rows in": asked or counts.rows_in, "ok": counts.ok, **counts.failed},
+                "reasons": counts.reasons,
+                "complete": asked is not None,
+                "size_bytes": table.size_bytes(),
+                "config": table.config() or {},
+            }
+    yield from train_text.results(study, current)
+
+
+def _current(study: Study) -> set[str]:
+    names = steps.wanted(study)
+    found = set()
+    if "fetch" in names:
+        found.add(fetch.table(study).url)
+    if "caption" in names:
+        found.add(caption.table(study).url)
+    for step in (train_text, explain_words):
+        plan = step.plan(study)
+        if plan.folder:
+            found.add(plan.folder)
+    return found
