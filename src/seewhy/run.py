@@ -7,6 +7,7 @@ before it answers: the answer is a count. So images never travel through the obj
 on storage before a killed node can lose it.
 """
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,8 +120,7 @@ def _map_blocks(
     from ray.data import ActorPoolStrategy, DataContext
 
     _check_resources(resources)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_arrow(blocks).map_batches(
         _Worker,
         batch_size=None,  # one call a block
@@ -220,12 +220,17 @@ def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_00
         object_store_bytes: shared memory of a cluster started here; only keys, counts and training texts go through it.
     """
     import ray
+    import ray.data  # sets up its loggers, which are quietened below
 
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name in ("ray.data", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
-        ray.init(num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet)
+        # Ray Data's actors set off an error line of the core worker's each, about restarts that are never needed here.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(address="local", num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet)
