@@ -64,7 +64,7 @@ def study_of(home: Path, **sections: object) -> Study:
     }
     (home / "study.yaml").write_text(yaml.safe_dump(value))
     if not (home / "encoder").exists():
-        save_tiny_bert(home / "encoder")
+        save_tiny_bert(home / "encoder", positions=256)
     rows._read.cache_clear()  # the same path holds other films in the next test
     return load_study(str(home / "study.yaml"))
 
@@ -161,16 +161,16 @@ def test_plan_and_status_on_the_command_line(ray_cluster: None, home: Path) -> N
     from typer.testing import CliRunner
 
     study_of(home)
-    run = CliRunner().invoke(app, ["plan", str(home / "study.yaml"), "--limit", "10"])
+    run = CliRunner().invoke(app, ["plan", str(home / "study.yaml"), "--limit", "20"])
     assert run.exit_code == 0, run.output
-    assert run.output.splitlines()[1].split()[:3] == ["fetch", "9", "9"]
-    run = CliRunner().invoke(app, ["run", str(home / "study.yaml"), "--limit", "10", "--until", "caption", "--quiet"])
+    assert run.output.splitlines()[1].split()[:3] == ["fetch", "19", "19"]
+    run = CliRunner().invoke(app, ["run", str(home / "study.yaml"), "--limit", "20", "--until", "caption", "--quiet"])
     assert run.exit_code == 0, run.output
-    run = CliRunner().invoke(app, ["status", str(home / "study.yaml"), "--limit", "10", "--json"])
+    run = CliRunner().invoke(app, ["status", str(home / "study.yaml"), "--limit", "20", "--json"])
     found = [json.loads(line) for line in run.output.splitlines()]
     assert [(one["table"].split("/")[0], one["counts"]) for one in found] == [
-        ("fetch", {"rows in": 9, "ok": 7, "transient": 0, "rejected": 0, "bad_input": 2}),
-        ("caption", {"rows in": 6, "ok": 6, "transient": 0, "rejected": 0, "bad_input": 0}),
+        ("fetch", {"rows in": 19, "ok": 17, "transient": 0, "rejected": 0, "bad_input": 2}),
+        ("caption", {"rows in": 16, "ok": 16, "transient": 0, "rejected": 0, "bad_input": 0}),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The YAML that a user writes, as pydantic models: unknown keys refused, errors that name key, value, what is allowed."""
+"""The YAML that a user writes, as pydantic models: unknown keys refused, errors that name key and value."""
 
 import difflib
 import os
@@ -138,7 +138,7 @@ class TrainText(_Section):
     train_folds: list[Annotated[int, Field(ge=0)]] | None = None
     """Which of the folds are trained and scored; all by default. Rows of the others have no prediction."""
     seed: int = 42
-    launcher: Literal["auto", "task", "ray_train"] = "auto"
+    launcher: Literal["auto", "here", "task", "ray_train"] = "auto"
     workers_per_fold: Positive = 1
     cpus_per_worker: Positive | None = None
     """None: an equal share of the cluster for every fold."""

@@ -1,0 +1,314 @@
+"""Writes the pages: jinja2 environment, one method a page, nothing decided here that a reader would call a finding."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from seewhy.report import items as item_views
+from seewhy.report import numbers, overview, safe
+from seewhy.report.choose import Chosen, Ends, WordRow
+from seewhy.report.items import Item
+from seewhy.report.verdict import Verdict, first_lines
+
+_INDEX_BYTES = 3_000_000
+_FIRST_CARDS = 24  # cards of the index that are in the page itself, for readers without JavaScript
+
+
+def environment() -> Environment:
+    """Escapes everything, shows hidden characters, and fails on a name that a template gets wrong."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda v: safe.visible(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What every page needs to know; `unit` is that of the word values."""
+
+    title: str
+    question: str
+    target_name: str
+    classes: list[str]
+    unit: str
+    text_lang: str
+    with_images: bool
+    word_key: Callable[[str], str]
+    min_items: int
+    seed: int
+
+    @property
+    def noun(self) -> str:
+        return "images" if self.with_images else "texts"
+
+    @property
+    def holder(self) -> str:
+        return "caption" if self.with_images else "text"
+
+    @property
+    def outputs(self) -> list[str]:
+        return self.classes or [self.target_name]
+
+
+class Pages:
+    """The pages of one report.
+
+    Args:
+        items: those that get a page, in the index's order.
+        total, explained: how many items there are, and how many of them were explained.
+        images: ids of the items whose thumbnail is in the folder.
+        limit: the word value that gets the full colour.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        items: list[Item],
+        *,
+        total: int,
+        explained: int,
+        images: set[str],
+        limit: float,
+        folder: Path,
+    ) -> None:
+        self.study, self.items, self.images, self.limit, self.folder = study, items, images, limit, folder
+        self.total, self.explained = total, explained
+        self.by_id = {item.id: item for item in items}
+        self.env = environment()
+        self.value_digits = numbers.decimals([limit])
+        self.target_digits, self.predicted_digits = _digits(items) if not study.classes else (0, 2)
+
+    def write_items(self) -> None:
+        (self.folder / "items").mkdir()
+        template = self.env.get_template("item.html")
+        for at, item in enumerate(self.items):
+            self._write(
+                f"items/{item.name}.html",
+                template,
+                root="../",
+                page="item",
+                item=item,
+                has_image=item.id in self.images,
+                facts=self.facts(item),
+                accounts=self.accounts(item),
+                limit=numbers.number(self.limit, self.value_digits) if self.limit else "",
+                ride_along=item_views.ride_along(item),
+                before=self.items[at - 1] if at else None,
+                after=self.items[at + 1] if at + 1 < len(self.items) else None,
+            )
+
+    def facts(self, item: Item) -> list[tuple[str, str]]:
+        """(label, value), the actual target first."""
+        rows = f" (mean of {len(item.rows)} rows)" if len(item.rows) > 1 and not self.study.classes else ""
+        shown = [(f"Actual {self.study.target_name}", self.actual(item) + (rows if item.target is not None else ""))]
+        if item.outputs is None:
+            return [*shown, ("Predicted", "not predicted")]
+        shown.append(("Predicted", self.predicted(item)))
+        error = self.error(item)
+        if self.study.classes:
+            if item.target is not None:
+                chance = item.outputs[int(item.target)]
+                shown.append(("Probability of the actual class", numbers.number(chance, 2)))
+        elif error is not None:
+            shown.append(("Predicted minus actual", numbers.signed(error, self.predicted_digits)))
+        if item.fold is not None:
+            shown.append(("Held-out fold", str(item.fold)))
+        return shown
+
+    def actual(self, item: Item) -> str:
+        if item.target is None:
+            return "unknown"
+        if self.study.classes:
+            return self.study.classes[int(item.target)]
+        return numbers.number(item.target, self.target_digits)
+
+    def predicted(self, item: Item) -> str:
+        if item.outputs is None:
+            return numbers.NONE
+        if self.study.classes:
+            best = int(np.argmax(item.outputs))
+            return f"{self.study.classes[best]} ({numbers.number(item.outputs[best], 2)})"
+        return numbers.number(item.outputs[0], self.predicted_digits)
+
+    def error(self, item: Item) -> float | None:
+        """Predicted minus actual; for classes the probability that the actual class did not get."""
+        if item.target is None or item.outputs is None:
+            return None
+        if self.study.classes:
+            return 1 - item.outputs[int(item.target)]
+        return item.outputs[0] - item.target
+
+    def accounts(self, item: Item) -> list[item_views.Account]:
+        """For the predicted class, and for the actual one where they differ; else for the one output."""
+        if item.explanation is None:
+            return []
+        wanted = [0]
+        if self.study.classes:
+            given = item.outputs or item.explanation["outputs"]
+            actual = [] if item.target is None else [int(item.target)]
+            wanted = list(dict.fromkeys([int(np.argmax(given)), *actual]))
+        return [
+            item_views.account(
+                item,
+                output=k,
+                output_name=self.study.outputs[k],
+                limit=self.limit,
+                digits=self.value_digits,
+                word_key=self.study.word_key,
+            )
+            for k in wanted
+        ]
+
+    def write_index(self) -> None:
+        """items.html and the list that its script searches; texts are cut so that the list stays under a few MB."""
+        most = max(40, min(2000, _INDEX_BYTES // max(1, 3 * len(self.items))))
+        data = {
+            "digits": {"target": self.target_digits, "error": self.predicted_digits, "value": self.value_digits},
+            "classes": bool(self.study.classes),
+            "images": self.study.with_images,
+            "lang": self.study.text_lang,
+            "items": [self._index_line(item, most) for item in self.items],
+        }
+        script = safe.script_assignment("SEEWHY", data)
+        (self.folder / "assets" / "items-data.js").write_text(script, encoding="utf-8")
+        self._write(
+            "items.html",
+            self.env.get_template("items.html"),
+            root="",
+            page="items",
+            cards=[self._card(item) for item in self.items[:_FIRST_CARDS]],
+            shown=len(self.items),
+        )
+
+    def _index_line(self, item: Item, most: int) -> list[Any]:
+        """Name, title, text, has picture, target, prediction; then what it is sorted by."""
+        word, value = self.strongest(item)
+        error = self.error(item)
+        target = None if item.target is None else round(item.target, 9)
+        best = None if item.outputs is None else round(max(item.outputs), 6)
+        return [
+            item.name,
+            safe.visible(item_views.excerpt(item.title, 80)),
+            safe.visible(item_views.excerpt(item.text, most)),
+            int(item.id in self.images),
+            safe.visible(self.actual(item)),
+            safe.visible(self.predicted(item)),
+            target,
+            best,
+            None if error is None else round(abs(error), 6),
+            None if value is None else round(value, 6),
+            safe.visible(word),
+            "" if value is None else numbers.signed(value, self.value_digits),
+        ]
+
+    def _card(self, item: Item) -> dict[str, Any]:
+        return {
+            "name": item.name,
+            "has_image": item.id in self.images,
+            "title": item_views.excerpt(item.title, 80),
+            "text": item_views.excerpt(item.text, 160),
+            "alt": self.alt(item),
+            "actual": self.actual(item),
+            "predicted": self.predicted(item),
+        }
+
+    def alt(self, item: Item) -> str:
+        return item_views.excerpt(item.text, 200) or "No description"
+
+    def strongest(self, item: Item) -> tuple[str, float | None]:
+        """The word with the largest value for the predicted output."""
+        if item.explanation is None or not item.explanation["words"]:
+            return "", None
+        k = int(np.argmax(item.outputs or item.explanation["outputs"])) if self.study.classes else 0
+        word = max(item.explanation["words"], key=lambda w: abs(w["values"][k]))
+        return word["text"].strip(), word["values"][k]
+
+    def sections(
+        self, chosen: Sequence[Chosen], ends: Mapping[tuple[str, int], Ends], pictured: int
+    ) -> list[overview.Section]:
+        """One section an output, on one scale; the first `pictured` words on either side with pictures."""
+        scale = overview.word_scale(chosen)
+
+        def line(row: WordRow) -> overview.WordLine:
+            return overview.word_line(row, digits=self.value_digits, scale=scale)
+
+        return [
+            overview.word_section(
+                one,
+                name=self.study.outputs[k],
+                anchor=f"output-{k}",
+                ticks=scale.ticks(4),
+                line=line,
+                min_items=self.study.min_items,
+                holder=self.study.holder,
+                pictured=overview.pictured_words(
+                    one, {w: e for (w, o), e in ends.items() if o == k}, most=pictured, line=line, picture=self._picture
+                ),
+            )
+            for k, one in enumerate(chosen)
+        ]
+
+    def _picture(self, item_id: str, value: float) -> overview.Picture | None:
+        item = self.by_id.get(item_id)
+        if item is None:
+            return None
+        return overview.Picture(
+            name=item.name,
+            has_image=item.id in self.images,
+            text=item_views.excerpt(item.text, 90),
+            alt=self.alt(item),
+            value=numbers.signed(value, self.value_digits),
+            sign="pos" if value > 0 else "neg" if value < 0 else "zero",
+            facts=(f"actual {self.actual(item)}", f"predicted {self.predicted(item)}"),
+        )
+
+    def write_overview(
+        self,
+        sections: list[overview.Section],
+        *,
+        losses: Sequence[tuple[str, int, str]],
+        scores: pa.Table,
+        verdict: Verdict | None,
+        configs: Mapping[str, Any],
+    ) -> None:
+        headline, stance = first_lines(verdict, self.study.target_name, self.study.noun)
+        self._write(
+            "index.html",
+            self.env.get_template("overview.html"),
+            root="",
+            page="overview",
+            headline=headline,
+            stance=stance,
+            findings=verdict is not None and verdict.beats,
+            figure=overview.verdict_figure(verdict),
+            sections=sections,
+            cards=overview.score_cards(scores, verdict),
+            flow=overview.flow(losses),
+            provenance=overview.provenance(configs),
+            shown=len(self.items),
+        )
+
+    def _write(self, path: str, template: Any, **context: Any) -> None:
+        html = template.render(study=self.study, n=numbers, total=self.total, explained=self.explained, **context)
+        (self.folder / path).write_text(html, encoding="utf-8")
+
+
+def _digits(items: list[Item]) -> tuple[int, int]:
+    """Decimals of targets and of predictions: as many as the spread asks for, targets no more than they have."""
+    targets = np.array([i.target for i in items if i.target is not None], dtype=np.float64)
+    if len(targets) == 0:
+        return 2, 2
+    spread = float(np.std(targets)) or float(np.abs(targets).max())
+    most = numbers.decimals([spread])
+    exact = next((d for d in range(most) if np.allclose(np.round(targets, d), targets, rtol=0, atol=1e-9)), most)
+    return exact, most
