@@ -86,6 +86,7 @@ def test_every_row_is_accounted_for_and_a_rerun_touches_nothing(ray_cluster: Non
         ("Image not fetched", -1),
         ("Rows with an image", 37),
         ("Rows with a text and a target", 37),
+        ("Share their image with an earlier row", -1),
         ("Distinct images", 36),
     ]
     assert [note for label, _, note in items.losses if label == "Image not fetched"] == [

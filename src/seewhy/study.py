@@ -164,7 +164,11 @@ class Report(_Section):
     top: Positive = 15
     min_items: Positive = 5
     """A word in fewer texts is no headline."""
-    max_pages: Annotated[int, Field(ge=0)] = 2000
+    max_pages: Positive = 2000
+    title_column: str = ""
+    """Column of `manifest.keep` that names an image in the report; the first of them by default."""
+    text_lang: str = ""
+    """Language tag of the texts (ja, en), so that browsers pick the right letters."""
     seed: int = 0
 
 

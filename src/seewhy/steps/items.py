@@ -65,9 +65,9 @@ def gather(study: Study, *, step: str) -> Items:
     losses.append(("Rows with a text and a target", len(examples), ""))
     texts = _distinct(examples.select([schema.ID, "text"]))
     if len(texts) < len(examples):
-        losses.append(
-            ("Distinct texts" if study.manifest.text else "Distinct images", len(texts), "some rows share one")
-        )
+        thing = "text" if study.manifest.text else "image"
+        losses.append((f"Share their {thing} with an earlier row", len(texts) - len(examples), "explained once"))
+        losses.append((f"Distinct {thing}s", len(texts), ""))
     return Items(examples, texts, rows.task, rows.classes, losses)
 
 

@@ -73,6 +73,8 @@ def write(study: Study, items: Items, identity: str) -> None:
             rows=_rows(study, items),
             configs=_provenance(study, items, found),
             read_images=pictures(study, items),
+            title_column=study.report.title_column or next(iter(study.manifest.keep), ""),
+            text_lang=study.report.text_lang,
             min_items=study.report.min_items,
             top_words=study.report.top,
             max_pages=study.report.max_pages,

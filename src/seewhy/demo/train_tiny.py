@@ -1,0 +1,41 @@
+"""Trains the models that ship with the demo, from nothing but drawn posters, on a CPU.
+
+python -m seewhy.demo.train_tiny vlm --out src/seewhy/demo/tiny_vlm
+python -m seewhy.demo.train_tiny encoder --out src/seewhy/demo/tiny_encoder
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=("vlm", "encoder"))
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and tokenizer")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--posters", type=int, default=12_000, help="drawn for the vlm")
+    parser.add_argument("--see-steps", type=int, default=1_500)
+    parser.add_argument("--speak-steps", type=int, default=1_200)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.model == "vlm":
+        from seewhy.demo.train_vlm import train_vlm
+
+        train_vlm(
+            options.out,
+            seed=options.seed,
+            posters=options.posters,
+            see_steps=options.see_steps,
+            speak_steps=options.speak_steps,
+        )
+    else:
+        from seewhy.demo.train_encoder import train_encoder
+
+        train_encoder(options.out, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()

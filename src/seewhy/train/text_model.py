@@ -1,0 +1,169 @@
+"""The text model: any transformers encoder with a linear head, how it is found, saved and loaded."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
+
+from seewhy.failure import Fatal
+from seewhy.train.folder import local_copy
+
+POOLINGS = ("first", "mean")
+_FACTS = "text_model.json"
+_HEAD = "head.safetensors"
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without transformers' bar for each file of weights, which a fold would draw over the bar of the training."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What a text model is besides its weights.
+
+    Attributes:
+        pooling: ``first``, the last hidden state of the first token; ``mean``, of all tokens that are no padding.
+        classes: names of the outputs; empty for regression.
+        mean, sd: of the training rows' targets, 0 and 1 for classes. Outputs are in the target's own unit.
+        max_length: tokens a text is cut to, special tokens included.
+    """
+
+    pooling: str = "first"
+    classes: tuple[str, ...] = ()
+    mean: float = 0.0
+    sd: float = 1.0
+    max_length: int = 500
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is {self.pooling!r}; allowed: {', '.join(POOLINGS)}")
+
+
+class TextModel(nn.Module):
+    """An encoder and a linear head over its pooled last hidden state."""
+
+    def __init__(self, encoder: PreTrainedModel, facts: TextFacts) -> None:
+        super().__init__()
+        self.encoder: PreTrainedModel = encoder
+        self.facts = facts
+        self.head = nn.Linear(encoder.config.hidden_size, max(1, len(facts.classes)))
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(B, T), (B, T) -> (B, 1) in the target's unit, or (B, K) logits of the classes."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        # The head and the target's unit need more digits than bfloat16 has.
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.float()
+            if self.facts.pooling == "first":
+                pooled = hidden[:, 0]
+            else:
+                mask = attention_mask[:, :, None].float()
+                pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            return self.head(pooled) * self.facts.sd + self.facts.mean
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """A transformers folder of the encoder, and beside it the head and the facts."""
+        with _no_bars():
+            self.encoder.save_pretrained(folder)
+        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, Path(folder) / _HEAD)
+        facts = {**vars(self.facts), "classes": list(self.facts.classes)}
+        (Path(folder) / _FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "TextModel":
+        """Loads what `save_pretrained` wrote; FileNotFoundError where that is not all there."""
+        facts = json.loads((Path(folder) / _FACTS).read_text())
+        with _no_bars():
+            encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        model = cls(encoder, TextFacts(**{**facts, "classes": tuple(facts["classes"])}))
+        model.head.load_state_dict(load_file(Path(folder) / _HEAD))
+        return model
+
+
+def load_text_model(folder: str) -> tuple[TextModel, Any]:
+    """The model of one fold, in eval mode on the CPU, and its tokenizer, from any fsspec URL."""
+    with local_copy(folder) as path:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        return TextModel.from_pretrained(path).eval(), tokenizer
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder, pinned.
+
+    Attributes:
+        source: hub name or absolute path of a local folder.
+        revision: commit, where `source` is a hub name.
+        identity: the commit, or a hash of the folder's files.
+        max_length: most tokens it takes.
+    """
+
+    source: str
+    revision: str | None
+    identity: str
+    max_length: int
+
+    def tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
+
+    def model(self) -> PreTrainedModel:
+        with _no_bars():
+            return AutoModel.from_pretrained(
+                self.source, revision=self.revision, trust_remote_code=False, dtype=torch.float32
+            )
+
+
+def find_encoder(name: str, *, revision: str | None = None) -> Encoder:
+    """Pins an encoder: a hub name to its commit, a local folder to its content, ``tiny`` to the packaged one.
+
+    Raises:
+        Fatal: there is no such model, it cannot be reached, or it is no encoder.
+    """
+    source = str(Path(__file__).parents[1] / "demo" / "tiny_encoder") if name == "tiny" else name
+    local = Path(source).is_dir()
+    source = str(Path(source).resolve()) if local else source
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise Fatal(f"cannot load the text encoder {name!r} (revision {revision}): {error}") from error
+    if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
+        raise Fatal(f"{name!r} is a {config.model_type} model; a text encoder such as BERT is needed")
+    # The folder of a hub's file is named after the commit that it was found at.
+    commit = None if local else Path(hf_hub_download(source, "config.json", revision=revision)).parent.name
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return Encoder(
+        source=source,
+        revision=commit,
+        identity=_files_hash(Path(source)) if local else f"{name}@{commit}",
+        max_length=int(min(positions, tokenizer.model_max_length)),
+    )
+
+
+def _files_hash(folder: Path) -> str:
+    digest = xxhash.xxh128()
+    for file in sorted(folder.iterdir()):
+        if file.is_file():
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Backends by name. What a backend imports stays inside its own module, so an unused one costs nothing.
+
+A backend is two functions of the same flat keyword arguments: one loads it, the other tells, without loading any
+weights, all that changes its answers. The second belongs into the name of the table that holds the answers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from seewhy.vlm.base import Backend as Backend
+
+
+def _hf(**options: Any) -> Backend:
+    from seewhy.vlm.hf import HfBackend
+
+    return HfBackend(**options)
+
+
+def _hf_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.hf import identity
+
+    return identity(**options)
+
+
+def _tiny(**options: Any) -> Backend:
+    from seewhy.vlm.hf import tiny
+
+    return tiny(**options)
+
+
+def _tiny_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.hf import tiny_identity
+
+    return tiny_identity(**options)
+
+
+def _fake(**options: Any) -> Backend:
+    from seewhy.vlm.fake import FakeBackend
+
+    return FakeBackend(**options)
+
+
+def _fake_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.fake import identity
+
+    return identity(**options)
+
+
+LOADERS: dict[str, Callable[..., Backend]] = {"hf": _hf, "tiny": _tiny, "fake": _fake}
+IDENTITIES: dict[str, Callable[..., dict[str, object]]] = {
+    "hf": _hf_identity,
+    "tiny": _tiny_identity,
+    "fake": _fake_identity,
+}
+
+
+def load(name: str, **options: Any) -> Backend:
+    """The backend of that name, ready to answer. Raises ``Fatal`` when it cannot be had, and says what to do."""
+    return _entry(LOADERS, name)(**options)
+
+
+def identity(name: str, prompt: str | None = None, **options: Any) -> dict[str, object]:
+    """All that changes the answers of ``load(name, **options)`` to ``prompt``, as plain values.
+
+    ``prompt`` None stands for the backend's default; the answer holds the prompt that it came to.
+    """
+    return {"backend": name, **_entry(IDENTITIES, name)(prompt=prompt, **options)}
+
+
+def _entry(table: dict[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    if name not in table:
+        raise ValueError(f"unknown backend {name!r}; there are {', '.join(sorted(table))}")
+    return table[name]
