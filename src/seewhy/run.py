@@ -233,4 +233,6 @@ def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_00
     else:
         # Ray Data's actors set off an error line of the core worker's each, about restarts that are never needed here.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(address="local", num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet)
+        ray.init(
+            address="local", num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet
+        )

@@ -145,7 +145,10 @@ def read_table(where: str, name: str) -> pa.Table:
 
 
 def read_verdict(where: str) -> Verdict:
-    return Verdict(**storage.read_json(storage.join(where, "verdict.json")))
+    found = storage.read_json(storage.join(where, "verdict.json"))
+    if found is None:
+        raise Fatal(f"the training in {where} is not complete: run train_text first")
+    return Verdict(**found)
 
 
 def models(where: str) -> dict[int, str]:
