@@ -18,6 +18,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",
         num_cpus=4,
         object_store_memory=300_000_000,
         include_dashboard=False,

@@ -153,7 +153,8 @@ class TrainText(_Section):
 
 class ExplainWords(_Section):
     max_evals: Annotated[int, Field(ge=4)] = 500
-    row_batch_size: Positive = 10
+    row_batch_size: Positive = 5
+    """Masked texts a text asks for at a time; the values depend on it. shap's own default for texts is 5."""
     sample: Positive | None = None
     """Explain a seeded sample of so many texts instead of all."""
     seed: int = 0

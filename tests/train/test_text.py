@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from seewhy import schema
@@ -46,6 +47,21 @@ def test_a_hub_name_is_pinned_to_its_commit(bert: str, tmp_path: Path, monkeypat
     assert found.model().config.num_hidden_layers == 1
     assert find_encoder("someone/bert").model().config.num_hidden_layers == 2
     assert find_encoder("someone/bert", revision="a" * 40).revision == "a" * 40
+
+
+def test_an_encoder_without_all_its_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would make up the missing ones; a pooler may be missing, for it is not used."""
+    folder = Path(save_tiny_bert(tmp_path))
+    weights = load_file(folder / "model.safetensors")
+    without_pooler = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(without_pooler) == len(weights) - 2
+    save_file(without_pooler, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = find_encoder(str(folder)).model().state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in without_pooler.items())
+    del without_pooler["encoder.layer.1.output.dense.weight"]
+    save_file(without_pooler, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Fatal, match=r"lack 1 weights of the encoder, encoder\.layer\.1\.output\.dense\.weight"):
+        find_encoder(str(folder)).model()
 
 
 def table(target: list[object], ids: list[str] | None = None) -> pa.Table:

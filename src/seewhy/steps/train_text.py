@@ -1,6 +1,7 @@
 """train_text: texts and targets -> a model a fold, held-out predictions, and scores beside baselines."""
 
 import io
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -120,7 +121,9 @@ def _tracking(study: Study, where: str, settings: dict[str, Any]) -> Tracking | 
     asked = study.train_text
     if asked.tracking == "none":
         return None
-    return Tracking(asked.tracking, project=asked.project, group=where.rsplit("/", 1)[1], config=settings)
+    group = where.rsplit("/", 1)[1]
+    mode = os.environ.get("WANDB_MODE")  # workers do not see what was set after the cluster started
+    return Tracking(asked.tracking, project=asked.project, group=group, mode=mode, config=settings)
 
 
 def _write(where: str, training: TextTraining) -> None:

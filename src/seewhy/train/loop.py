@@ -18,6 +18,7 @@ import torch
 
 from seewhy import storage
 from seewhy.failure import Fatal
+from seewhy.run import connect
 from seewhy.train.checkpoint import STATE
 from seewhy.train.fit import Recipe, Task, fit
 from seewhy.train.folder import FoldFolder, FoldResult
@@ -60,7 +61,7 @@ def fit_folds(
     tracking: Tracking | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> list[FoldResult]:
-    """Trains every fold and returns the results in the order of `folds`.
+    """Trains every fold and returns the results in the order of `folds`. Connects to Ray where that is not done yet.
 
     A fold that is finished in `out` costs nothing, one that was cut short goes on from its last epoch, whether a worker
     died (up to `max_failures` times a fold) or this very process did and calls again with the same arguments. Folds run
@@ -134,8 +135,7 @@ def _shares(jobs: int, cpus: int | None, gpus: float | None) -> tuple[int, float
     """CPUs and GPUs for each of so many workers, no more than the largest node has."""
     import ray
 
-    if not ray.is_initialized():
-        ray.init()
+    connect()
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
     if cpus is None:

@@ -24,13 +24,15 @@ _HEAD = "head.safetensors"
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without transformers' bar for each file of weights, which a fold would draw over the bar of the training."""
-    shown = logging.is_progress_bar_enabled()
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and its report of surplus weights, which would break up the bar of the training."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
@@ -83,7 +85,7 @@ class TextModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """A transformers folder of the encoder, and beside it the head and the facts."""
-        with _no_bars():
+        with _quiet():
             self.encoder.save_pretrained(folder)
         save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, Path(folder) / _HEAD)
         facts = {**vars(self.facts), "classes": list(self.facts.classes)}
@@ -93,8 +95,7 @@ class TextModel(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "TextModel":
         """Loads what `save_pretrained` wrote; FileNotFoundError where that is not all there."""
         facts = json.loads((Path(folder) / _FACTS).read_text())
-        with _no_bars():
-            encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        encoder = _load_encoder(str(folder), None)
         model = cls(encoder, TextFacts(**{**facts, "classes": tuple(facts["classes"])}))
         model.head.load_state_dict(load_file(Path(folder) / _HEAD))
         return model
@@ -127,10 +128,19 @@ class Encoder:
         return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
 
     def model(self) -> PreTrainedModel:
-        with _no_bars():
-            return AutoModel.from_pretrained(
-                self.source, revision=self.revision, trust_remote_code=False, dtype=torch.float32
-            )
+        return _load_encoder(self.source, self.revision)
+
+
+def _load_encoder(source: str, revision: str | None) -> PreTrainedModel:
+    with _quiet():
+        model, report = AutoModel.from_pretrained(
+            source, revision=revision, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
+    # Surplus weights are those of the head that it was pretrained with, and no text model uses the pooler.
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise Fatal(f"the files of {source} lack {len(missing)} weights of the encoder, {missing[0]} among them")
+    return model
 
 
 def find_encoder(name: str, *, revision: str | None = None) -> Encoder:
