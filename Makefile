@@ -17,8 +17,13 @@ check: $(VENV)/installed-check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not ray and not browser and not slow"
 
-bench: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/run.py
+# img2dataset pins other versions than ours, so what fetch is measured beside lives in an environment of its own.
+bench: $(VENV)/installed-test $(VENV)/beside/bin/img2dataset
+	IMG2DATASET_PYTHON=$(VENV)/beside/bin/python $(BIN)/python tests/benchmarks/run.py
+
+$(VENV)/beside/bin/img2dataset: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/beside
+	$(VENV)/beside/bin/python -m pip install --quiet img2dataset
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

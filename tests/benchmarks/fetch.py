@@ -11,7 +11,8 @@ after round, and leaves the bytes on disk; start-up is apart for all. What each 
                  Parquet parts of 250 rows; its time is from the start of its first part to the end of its last, so that
                  starting processes and importing OpenCV are not counted
 
-img2dataset is not a dependency: without it (extra `bench`, or another environment's PYTHON) its row says so.
+img2dataset is not a dependency: PYTHON, or IMG2DATASET_PYTHON, names an environment that has it (`make bench` makes one);
+without it its row says so.
 """
 
 import argparse
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--img2dataset-python", default=sys.executable)
+    parser.add_argument("--img2dataset-python", default=os.environ.get("IMG2DATASET_PYTHON", sys.executable))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
