@@ -11,8 +11,8 @@ after round, and leaves the bytes on disk; start-up is apart for all. What each 
                  Parquet parts of 250 rows; its time is from the start of its first part to the end of its last, so that
                  starting processes and importing OpenCV are not counted
 
-img2dataset is not a dependency: PYTHON, or IMG2DATASET_PYTHON, names an environment that has it (`make bench` makes one);
-without it its row says so.
+img2dataset is not a dependency: PYTHON, or IMG2DATASET_PYTHON, names an environment that has it (`make bench` makes
+one); without it its row says so.
 """
 
 import argparse
