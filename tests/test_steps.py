@@ -19,6 +19,7 @@ from seewhy.cli import app
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.steps import caption, explain_words, fetch, report, rows, train_text
+from seewhy.steps.closer import look
 from seewhy.steps.items import gather
 from seewhy.steps.order import plans, run_study, tables
 from seewhy.study import Study, load_study
@@ -204,3 +205,19 @@ def test_a_driver_killed_in_mid_caption_loses_and_doubles_nothing(home: Path) ->
     assert table.done_mark()["rows_in"] == 36
     assert sum(len(read_part(url, ["id"])) for url in table.parts()) == 36  # nothing was captioned twice into the table
     assert set(first_parts) <= set(table.parts())
+
+
+def test_one_text_looked_at_closely(ray_cluster: None, home: Path) -> None:
+    study = study_of(home)
+    run_study(study, Reporter(quiet=True))
+    row = explain_words.table(study, gather(study, step="test")).read().to_pylist()[0]
+    found = look(study, row["id"][:12])
+    assert (found.item, found.fold) == (row["id"], row["fold"])
+    matrix = found.interactions["score"]
+    assert len(matrix) == len(found.sentences) == len(row["sentences"])
+    # Shapley values of the sentences add up to what the text adds to the base value
+    assert matrix.diagonal().sum() == pytest.approx(row["outputs"][0] - row["base_values"][0], abs=1e-2)
+    assert found.sentences[0] in row["sentences"][0]["text"]
+    assert "<svg" in found.plot
+    with pytest.raises(Fatal, match="0 texts"):
+        look(study, "no such id")

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.study import Study, load_study
@@ -77,6 +78,29 @@ def report(path: StudyPath, limit: Limit = None, quiet: Quiet = False) -> None:
     from seewhy.steps import report as step
 
     step.run(load_study(path, limit=limit), Reporter(quiet=quiet))
+
+
+@app.command()
+def explain(
+    path: StudyPath,
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="id of a text, or its first digits: the page's name")],
+    plot: Annotated[str | None, typer.Option("--plot", help="write shap's text plot to this HTML file")] = None,
+    limit: Limit = None,
+) -> None:
+    """Look at one text closely: its sentences' values, how they act together, and shap's own plot."""
+    from seewhy.steps.closer import look
+
+    found = look(load_study(path, limit=limit), item)
+    print(f"item {found.item}, explained by the model of fold {found.fold}, which did not see it")
+    for number, sentence in enumerate(found.sentences, start=1):
+        print(f"  {number}  {sentence}")
+    for name, matrix in found.interactions.items():
+        print(f"{name}: each sentence's own value on the diagonal, beside it what two add or take away together")
+        for number, row in enumerate(matrix, start=1):
+            print(f"  {number}  " + " ".join(f"{value:+8.3f}" for value in row))
+    if plot:
+        storage.write_whole(plot, found.plot.encode())
+        print(f"written to {plot}")
 
 
 @app.command()
