@@ -221,3 +221,13 @@ def test_one_text_looked_at_closely(ray_cluster: None, home: Path) -> None:
     assert "<svg" in found.plot
     with pytest.raises(Fatal, match="0 texts"):
         look(study, "no such id")
+
+
+def test_the_report_shows_this_study_s_sample_and_no_more(ray_cluster: None, home: Path) -> None:
+    few = {"max_evals": 20, "sample": 4, "resources": {"cpus_per_worker": 0.5, "rows_per_block": 5}}
+    run_study(study_of(home), Reporter(quiet=True))
+    study = study_of(home, explain_words=few)
+    items = gather(study, step="test")
+    assert explain_words.plan(study).new == 0  # the smaller sample is part of the larger one
+    assert report.find_words(study, items).table["total"].to_pylist()[0] == 4
+    assert report.plan(study).new == 4

@@ -166,10 +166,14 @@ class Table:
         schema = pa.schema([self.schema.field(n) for n in names])
         return pa.concat_tables([p.cast(schema) for p in pieces]) if pieces else schema.empty_table()
 
-    def batches(self, columns: Sequence[str], *, only_ok: bool = True) -> Iterator[pa.Table]:
-        """The newest rows part by part, for tables larger than memory."""
+    def batches(
+        self, columns: Sequence[str], *, only_ok: bool = True, ids: pa.Array | pa.ChunkedArray | None = None
+    ) -> Iterator[pa.Table]:
+        """The newest rows, or those of `ids`, part by part, for tables larger than memory."""
         parts = self.parts()
         index = index_parts(parts)
+        if ids is not None:
+            index = index.filter(pc.is_in(index.column(ID), value_set=_chunk(ids)))
         if only_ok:
             index = index.filter(pc.is_null(index.column(ERROR_KIND)))
         yield from read_rows(parts, index, columns)

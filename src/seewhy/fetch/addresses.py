@@ -20,6 +20,7 @@ ALSO_FORBIDDEN = (
     ipaddress.ip_network("168.63.129.16/32"),  # Azure's metadata and DNS
     ipaddress.ip_network("192.0.0.0/24"),  # IETF protocol assignments, RFC 6890; a cloud's metadata among them
     ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relays, RFC 7526
+    ipaddress.ip_network("2002::/16"),  # 6to4, retired by RFC 7526: wraps any IPv4 address, and Pythons differ on it
     ipaddress.ip_network("64:ff9b:1::/48"),  # local NAT64, RFC 8215
     ipaddress.ip_network("fec0::/10"),  # site-local, RFC 3879
     ipaddress.ip_network("5f00::/16"),  # segment routing, RFC 9602
@@ -157,4 +158,4 @@ def _parts(address: Address) -> list[Address]:
         return [address]
     if any(address in network for network in CARRIERS) and int(address) > 1:  # :: and ::1 are themselves
         return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
-    return [address, address.sixtofour] if address.sixtofour else [address]
+    return [address]

@@ -50,7 +50,8 @@ def run(study: Study, reporter: Reporter) -> None:
 def write(study: Study, items: Items, identity: str) -> None:
     where = train_text.folder(study, items)
     explanations = explain_words.table(study, items)
-    explained = need_done(explanations, explain_words.source(study, items), step="report", before="explain_words")
+    source = explain_words.source(study, items)
+    explained = need_done(explanations, source, step="report", before="explain_words")
     found = find_words(study, items)
     losses = [*items.losses, *_explained_losses(explained.ok, explained.reasons, explained.rows_in, items)]
     verdict = train_text.read_verdict(where)
@@ -69,7 +70,7 @@ def write(study: Study, items: Items, identity: str) -> None:
             words=found.table,
             predictions=train_text.read_table(where, "predictions"),
             texts=items.texts,
-            explanations=explanations.batches(schema.EXPLANATIONS.names),
+            explanations=explanations.batches(schema.EXPLANATIONS.names, ids=source.keys[schema.ID]),
             rows=_rows(study, items),
             configs=_provenance(study, items, found),
             read_images=pictures(study, items),
@@ -86,8 +87,9 @@ def write(study: Study, items: Items, identity: str) -> None:
 
 
 def find_words(study: Study, items: Items) -> CorpusWords:
-    """The corpus's words with their mean values and intervals."""
-    chunks = explain_words.table(study, items).batches([schema.ID, "words", schema.ERROR_KIND])
+    """The words of the texts that this study explains, which may be fewer than its table holds."""
+    asked = explain_words.source(study, items).keys[schema.ID]
+    chunks = explain_words.table(study, items).batches([schema.ID, "words", schema.ERROR_KIND], ids=asked)
     names = [study.manifest.target] if items.task == REGRESSION else list(items.classes)
     return corpus_words(chunks, output_names=names, min_items=study.report.min_items, seed=study.report.seed)
 
