@@ -1,5 +1,6 @@
 """The stage over real models of random weights; sentences' interactions against games worked out by hand."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,6 +122,46 @@ def test_a_model_that_answers_no_number_is_a_failed_row_beside_good_ones():
     bad, good = shelf.stage()(batch(["a dark field", "a field"], [0, 0])).to_pylist()
     assert (bad["error_kind"], bad["reason"]) == ("bad_input", "not_finite")
     assert good["error_kind"] is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "residual", "ok"),
+    [
+        (0.0, 0.0009, True),
+        (0.0, 0.0011, False),
+        (1000.0, 0.5, True),  # of 1,000 a thousandth is 1
+        (-1000.0, 0.5, True),
+        (1000.0, 1.5, False),
+    ],
+)
+def test_values_that_do_not_add_up_are_a_failed_row_beside_good_ones(monkeypatch, scale, residual, ok):
+    def broken(texts, **settings):
+        bad, good = owen_values(texts, **settings)
+        shifted = {"base_values": bad.base_values * 0, "outputs": bad.outputs * 0 + scale}
+        return [dataclasses.replace(bad, residual=residual, **shifted), good]
+
+    monkeypatch.setattr("seewhy.explain.owen_values", broken)
+    bad, good = Shelf().stage()(batch(["a dark field", "a field"], [0, 0])).to_pylist()
+    assert good["error_kind"] is None
+    if ok:
+        assert bad["error_kind"] is None
+    else:
+        assert (bad["error_kind"], bad["reason"], bad["words"]) == ("rejected", "not_additive", None)
+        allowed = "1" if scale else "0.001"
+        assert bad["detail"] == f"base value and values miss the prediction by {residual}, {allowed} is allowed"
+
+
+def test_float32_rounding_of_targets_around_1000_adds_up():
+    shelf = Shelf()
+
+    class Large(RandomReader):
+        def forward(self, input_ids, attention_mask):
+            return (1000 + 300 * super().forward(input_ids, attention_mask)).float()
+
+    shelf.models["fold-0"] = Large(vocabulary=len(shelf.tokenizer) + 8, outputs=1, seed=0)
+    rows = shelf.stage(max_evals=200)(batch(CORPUS[:3], [0, 0, 0])).to_pylist()
+    assert [row["error_kind"] for row in rows] == [None] * 3
+    assert all(abs(row["outputs"][0]) > 300 for row in rows)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bytelevel"])

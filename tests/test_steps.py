@@ -231,3 +231,56 @@ def test_the_report_shows_this_study_s_sample_and_no_more(ray_cluster: None, hom
     assert explain_words.plan(study).new == 0  # the smaller sample is part of the larger one
     assert report.find_words(study, items).table["total"].to_pylist()[0] == 4
     assert report.plan(study).new == 4
+
+
+def test_rows_that_share_an_image_or_a_text_are_one_group(ray_cluster: None, home: Path) -> None:
+    lines = [["image", "score", "title"]]
+    for i in range(20):  # two texts an image; row 19's text is that of row 0, whose image it does not share
+        lines.append([f"images/{6 + i // 2}.jpg", str(i), "text 0" if i == 19 else f"text {i}"])
+    with open(home / "films.csv", "w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    study = study_of(home, manifest={"path": "films.csv", "image": "image", "text": "title", "target": "score"})
+    run_study(study, Reporter(quiet=True), until="fetch")
+    groups = gather(study, step="test").examples["group"].to_pylist()
+    assert len(set(groups)) == 9
+    assert groups[0] == groups[1] == groups[18] == groups[19]
+    assert groups[2] == groups[3] != groups[4]
+    run_study(study, Reporter(quiet=True), only="train_text")
+    where = train_text.folder(study, gather(study, step="test"))
+    folds = train_text.read_table(where, "predictions")["fold"].to_pylist()
+    assert all(len({f for f, g in zip(folds, groups, strict=True) if g == one}) == 1 for one in groups)
+
+
+def test_a_refusal_is_lifted_when_the_study_allows_it(ray_cluster: None, home: Path) -> None:
+    aside = home / "aside"
+    aside.mkdir()
+    (home / "films.csv").rename(aside / "films.csv")
+    text = (aside / "films.csv").read_text().replace("images/", "../images/")
+    (aside / "films.csv").write_text(text)
+    manifest = {"path": "aside/films.csv", "image": "image", "target": "score"}
+    few = {"cpus_per_worker": 0.5, "rows_per_block": 16}
+    study = study_of(home, manifest=manifest, max_failed_fraction=1.0)
+    run_study(study, Reporter(quiet=True), only="fetch")
+    assert fetch.table(study).counts().reasons == {"bad_input/forbidden_path": 39}
+    study = study_of(home, manifest=manifest, max_failed_fraction=1.0, fetch={"roots": ["images"], "resources": few})
+    assert fetch.plan(study).new == 39
+    run_study(study, Reporter(quiet=True), only="fetch")
+    assert fetch.table(study).counts(fetch.source(study).keys["id"]).ok == 37
+    assert fetch.plan(study).new == 0
+
+
+def test_an_image_that_changed_in_place_is_read_again(ray_cluster: None, home: Path) -> None:
+    study = study_of(home)
+    run_study(study, Reporter(quiet=True), until="fetch")
+    Image.new("RGB", (9, 9), "red").save(home / "images/0.jpg")
+    study = study_of(home)
+    assert fetch.plan(study).new == 1
+
+
+def test_a_moved_workspace_goes_on(ray_cluster: None, home: Path) -> None:
+    run_study(study_of(home), Reporter(quiet=True), until="train_text")
+    (home / "out").rename(home / "elsewhere")
+    study = study_of(home, workspace="elsewhere")
+    assert train_text.plan(study).new == 0
+    run_study(study, Reporter(quiet=True), until="explain_words")
+    assert explain_words.plan(study).new == 0

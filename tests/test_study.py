@@ -30,7 +30,7 @@ def test_defaults_are_the_article_s() -> None:
         0.0,
         "first",
     )
-    assert (caption.temperature, caption.top_p, caption.max_tokens) == (1.0, 0.95, 1000)
+    assert (caption.temperature, caption.top_p, caption.max_tokens) == (None, None, None)  # the backend's own
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,12 @@ def test_defaults_are_the_article_s() -> None:
         (with_(explain_words={"resources": {"workers": [4, 2]}}), "fewest 4 is more than most 2"),
         (with_(manifest={"path": "a.csv", "target": "x"}), "name the column of the images"),
         (with_(manifest={"path": "a.csv", "image": "x"}), "manifest.target: missing"),
+        (with_(train_text={"train_folds": [5]}), "train_folds [5] must name one or more of 0 to 4"),
+        (with_(train_text={"launcher": "task", "workers_per_fold": 2}), "2 workers a fold need launcher ray_train"),
+        (with_(train_text={"warmup_fraction": 1.0}), "warmup_fraction: 1.0 is not allowed"),
+        (with_(fetch={"max_bytes": "inf GB"}), "a size is a number of bytes"),
+        (with_(fetch={"allow_private": ["http://x"]}), "neither a host name nor an address"),
+        (with_(report={"text_lang": "jap anese"}), "report.text_lang: 'jap anese' is not allowed"),
         (with_(retry=["sometimes"]), "retry.0: 'sometimes' is not allowed"),
     ],
 )

@@ -77,7 +77,7 @@ def report(path: StudyPath, limit: Limit = None, quiet: Quiet = False) -> None:
     """Write the report anew from what the earlier stages made."""
     from seewhy.steps import report as step
 
-    step.run(load_study(path, limit=limit), Reporter(quiet=quiet))
+    step.run(load_study(path, limit=limit), Reporter(quiet=quiet), anew=True)
 
 
 @app.command()
@@ -134,7 +134,13 @@ def run_job(about: str | None, step: Callable[[Study, Reporter], None]) -> None:
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     given = parser.parse_args()
     with stop_on_fatal():
-        step(load_study(given.study, limit=given.limit), Reporter(quiet=given.quiet))
+        study = load_study(given.study, limit=given.limit)
+        if "/_ray_pkg_" in study.workspace:
+            raise Fatal(
+                f"the workspace {study.workspace} lies in the job's own copy of the working directory and would be "
+                "lost with it: give an absolute path or a URL that all nodes reach"
+            )
+        step(study, Reporter(quiet=given.quiet))
 
 
 def main() -> None:

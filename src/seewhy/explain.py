@@ -20,12 +20,15 @@ import pyarrow as pa
 import torch
 
 from seewhy import schema
-from seewhy.failure import BAD_INPUT, Failure, Fatal
+from seewhy.failure import BAD_INPUT, REJECTED, Failure, Fatal
 from seewhy.shapley import Explained, MaskedText, Predict, owen_values, text_masker, text_predict
 from seewhy.words.spans import Span, levels, sentence_ranges, token_offsets
 
 VERSION = 1
 """Goes up with every change of this code that changes a result; part of the name of the table."""
+
+_TOLERANCE = 1e-3
+"""Of a row's largest number, or of 1: float32 rounds a target around 1,000 by far less."""
 
 Load = Callable[[str], tuple[Any, Any]]
 """folder -> (model, tokenizer): called with input_ids and attention_mask, the model gives (B, K); eval mode, CPU."""
@@ -35,8 +38,9 @@ class ExplainWords:
     """Row stage: `id`, `text`, `fold` (int32) in, schema.EXPLANATIONS out, the same ids in the same order.
 
     A text of spaces, or none, is bad input (`empty_text`), and so is one that the model answers with no finite number
-    (`not_finite`). A text that the model reads only in part is explained up to there, so that neither budget nor
-    credit goes to words that the model never saw; `detail` then says how far, and the row is ok.
+    (`not_finite`). Values that do not add up to the prediction are a defect, and rejected (`not_additive`). A text that
+    the model reads only in part is explained up to there, so that neither budget nor credit goes to words that the
+    model never saw; `detail` then says how far, and the row is ok.
 
     Args:
         models: folder or URL of each fold's model, by fold.
@@ -158,6 +162,10 @@ def read_part(text: str, *, tokenizer: Any, max_length: int) -> str:
 def _row(found: Explained, *, text: str, tokenizer: Any) -> dict[str, Any]:
     if not np.isfinite(found.residual):
         return _failed(Failure(BAD_INPUT, "not_finite", f"the model answers {found.outputs.tolist()}"))
+    allowed = _TOLERANCE * max(1.0, float(np.abs(found.outputs).max()), float(np.abs(found.base_values).max()))
+    if found.residual > allowed:
+        off = f"base value and values miss the prediction by {found.residual:.3g}, {allowed:.3g} is allowed"
+        return _failed(Failure(REJECTED, "not_additive", off))
     offsets = token_offsets(found.text, tokenizer=tokenizer, segments=found.segments)
     summed = levels(found.text, offsets, found.values)
     cut = len(found.text) < len(text)

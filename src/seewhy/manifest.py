@@ -1,27 +1,35 @@
 """The user's table of images: read from CSV, TSV, Parquet or JSON lines, every row accounted for."""
 
+import csv
 import io
 import json
 import os
 import re
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from seewhy import storage
+from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.table import digest_text
 
 REGRESSION, CLASSIFICATION = "regression", "classification"
 
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "#n/a"}
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "#n/a"}  # in any case
+_NO_CLASS = {"", "NA", "N/A", "n/a", "NaN", "null", "#N/A", "#n/a"}  # as written: None, none, - and Nan name classes
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+# Full-width forms and other signs of minus. NFKC would do more than is wanted: it reads 10² as 102.
+_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | dict.fromkeys((0x2212, 0xFE63), "-")
+_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
+_CSV_FIELD = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",][^,]*+)?+,')
+_MOST_BREAKS = 1000  # line breaks that one CSV field may hold; with more, a quote was forgotten
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _NUMERIC_SHARE = 0.9  # of the targets given; below it a column of mixed values is taken for classes
 
@@ -31,12 +39,14 @@ class Rows:
     """The usable rows of a manifest.
 
     Attributes:
-        table: row (int64, position in the manifest), source (URL or null), source_id, text (or null), target (float64,
-            or string for classes), then the columns that ride along as strings.
+        table: row (int64, position in the manifest from 0, lines that cannot be read counted too), source (URL or
+            null), source_id, text (or null), target (float64, or string for classes), then the columns that ride along
+            as strings; one named like these or `id` gets " (manifest)" after its name.
         task: `regression` or `classification`.
         classes: the class names, sorted; empty for regression.
-        read: rows in the manifest (after `limit`).
+        read: rows in the manifest (after `limit`), lines that cannot be read counted too.
         dropped: reason -> rows that cannot be used, so that read = len(table) + sum(dropped).
+        why: how the task was chosen, in one sentence.
     """
 
     table: pa.Table
@@ -44,6 +54,16 @@ class Rows:
     classes: tuple[str, ...]
     read: int
     dropped: dict[str, int]
+    why: str
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns asked for, as strings or None, the position of each row, and how many rows there were in all."""
+
+    values: dict[str, list[str | None]]
+    positions: Sequence[int]
+    read: int
 
 
 def read_manifest(
@@ -60,59 +80,75 @@ def read_manifest(
 ) -> Rows:
     """Reads a manifest; thousands commas are understood, missing and unreadable targets counted and left out.
 
+    CSV is as RFC 4180 has it: a field that begins with a quote ends with one and may hold commas and line breaks. In
+    TSV a field never holds a tab or a line break, and quotes are part of the text unless the whole field is properly
+    quoted. A line that is no JSON object, or has more or fewer fields than the header, is a malformed line; one that
+    spans several lines counts as so many, for it may be as many rows.
+
+    Missing are, in any case, empty values and NA, N/A, #N/A, NaN, null, None and -. Where the target is a class, only
+    empty values and NA, N/A, n/a, #N/A, #n/a, NaN and null written so: None, none and - are classes.
+
     Args:
         path: any fsspec URL.
         image: column with http(s) or storage URLs, or paths relative to the manifest's folder.
         text: column with a text that replaces captioning.
-        keep: columns that ride along.
+        keep: columns that ride along; one named twice rides once.
         task: `auto` takes a column for numbers when at least nine in ten of the values given are numbers.
-        limit: only the first so many rows.
+        limit: only the first so many rows, malformed lines among them.
 
     Raises:
-        Fatal: no such file or column, an unreadable file, or no usable row.
+        Fatal: no such file or column, an unreadable file, a quote that is not closed, or no usable row.
     """
+    keep = list(dict.fromkeys(keep))
     wanted = [name for name in (image, target, text, *keep) if name is not None]
-    columns, broken = _read_columns(path, _format(path, format), list(dict.fromkeys(wanted)), encoding)
-    length = len(columns[target])
-    if limit is not None:
-        length = min(length, limit)
-        columns = {name: values[:length] for name, values in columns.items()}
-    targets = [_clean(value) for value in columns[target]]
-    task = _task(targets) if task == "auto" else task
+    found = _read_columns(path, _format(path, format), list(dict.fromkeys(wanted)), encoding, limit)
+    columns, length = found.values, len(found.positions)
+    task, why = _task(columns[target]) if task == "auto" else (task, f"{task}: as the study says")
+    targets = [_clean(value) if task == REGRESSION else _class(value) for value in columns[target]]
     values: list[Any] = [None if v is None else parse_number(v) for v in targets] if task == REGRESSION else targets
     sources = [resolve(path, value) for value in columns[image]] if image else [None] * length
     texts = [_clean(value) for value in columns[text]] if text else [None] * length
 
-    why = [
+    reasons = [
         _reason(raw, value, source, words, image=image if not text else None, text=text)
         for raw, value, source, words in zip(targets, values, sources, texts, strict=True)
     ]
-    used = [i for i, reason in enumerate(why) if reason is None]
-    dropped = dict(Counter(reason for reason in why if reason is not None))
-    if broken:
-        dropped["malformed line"] = broken
+    used = [i for i, reason in enumerate(reasons) if reason is None]
+    dropped = dict(Counter(reason for reason in reasons if reason is not None))
+    if found.read > length:
+        dropped["malformed line"] = found.read - length
     if not used:
-        raise Fatal(f"{path}: none of {length + broken} rows can be used: {dropped}")
-    table = pa.table(
-        {
-            "row": pa.array(used, pa.int64()),
-            "source": pa.array([sources[i] for i in used], pa.string()),
-            "source_id": pa.array([s and digest_text(s) for s in (sources[i] for i in used)], pa.string()),
-            "text": pa.array([texts[i] for i in used], pa.string()),
-            "target": pa.array([values[i] for i in used], pa.float64() if task == REGRESSION else pa.string()),
-        }
-    )
-    for name in keep:
-        column = name if name not in table.column_names else f"{name} (manifest)"
-        table = table.append_column(column, pa.array([columns[name][i] for i in used], pa.string()))
+        raise Fatal(f"{path}: none of {found.read} rows can be used: {dropped}")
+    own = {
+        "row": pa.array([found.positions[i] for i in used], pa.int64()),
+        "source": pa.array([sources[i] for i in used], pa.string()),
+        "source_id": pa.array([s and digest_text(s) for s in (sources[i] for i in used)], pa.string()),
+        "text": pa.array([texts[i] for i in used], pa.string()),
+        "target": pa.array([values[i] for i in used], pa.float64() if task == REGRESSION else pa.string()),
+    }
+    table = _with_kept(own, {name: pa.array([columns[name][i] for i in used], pa.string()) for name in keep})
     classes = tuple(sorted(set(table.column("target").to_pylist()))) if task == CLASSIFICATION else ()
     if task == CLASSIFICATION and len(classes) < 2:
         raise Fatal(f"{path}: column {target!r} holds one class only, {classes[0]!r}: nothing to tell apart")
-    return Rows(table, task, classes, length + broken, dropped)
+    return Rows(table, task, classes, found.read, dropped, why)
+
+
+def _with_kept(own: dict[str, pa.Array], kept: dict[str, pa.Array]) -> pa.Table:
+    """One table of both; a kept column whose name is taken, or will be by the item id, is renamed."""
+    columns = dict(own)
+    for name, values in kept.items():
+        while name in columns or name == schema.ID:
+            name += " (manifest)"
+        columns[name] = values
+    return pa.table(columns)
 
 
 def parse_number(value: str) -> float | None:
-    """``1,234.5`` -> 1234.5; None for what is no finite number. A comma is a thousands mark and nothing else."""
+    """``1,234.5`` -> 1234.5; None for what is no finite number. A comma is a thousands mark and nothing else.
+
+    Full-width digits and signs and the minus sign U+2212 are read as their ASCII forms.
+    """
+    value = value if value.isascii() else value.translate(_PLAIN)
     if not _NUMBER.fullmatch(value):
         return None
     number = float(value.replace(",", ""))
@@ -136,10 +172,21 @@ def _clean(value: str | None) -> str | None:
     return value.strip()
 
 
-def _task(targets: list[str | None]) -> str:
-    given = [value for value in targets if value is not None]
+def _class(value: str | None) -> str | None:
+    return None if value is None or value.strip() in _NO_CLASS else value.strip()
+
+
+def _task(column: list[str | None]) -> tuple[str, str]:
+    """The task that a column of targets asks for, and why."""
+    given = [value for value in map(_clean, column) if value is not None]
     numbers = sum(parse_number(value) is not None for value in given)
-    return REGRESSION if given and numbers >= _NUMERIC_SHARE * len(given) else CLASSIFICATION
+    if given and numbers >= _NUMERIC_SHARE * len(given):
+        return REGRESSION, f"{REGRESSION}: {numbers:,} of {len(given):,} targets are numbers"
+    classes = sum(_class(value) is not None for value in column)
+    if not numbers:
+        return CLASSIFICATION, f"{CLASSIFICATION}: none of {classes:,} targets is a number"
+    mixed = f"the column is mixed, {numbers:,} of {classes:,} targets are numbers, under nine in ten"
+    return CLASSIFICATION, f"{CLASSIFICATION}: {mixed}"
 
 
 def _reason(
@@ -167,8 +214,7 @@ def _format(path: str, format: str) -> str:
     return _FORMATS[suffix]
 
 
-def _read_columns(path: str, format: str, wanted: list[str], encoding: str) -> tuple[dict[str, list[Any]], int]:
-    """Columns as lists of strings or None, and how many lines could not be read."""
+def _read_columns(path: str, format: str, wanted: list[str], encoding: str, limit: int | None) -> _Columns:
     try:
         data = storage.read_whole(path)
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -176,80 +222,153 @@ def _read_columns(path: str, format: str, wanted: list[str], encoding: str) -> t
     if path.endswith(".gz"):
         data = pa.CompressedInputStream(pa.BufferReader(data), "gzip").read()
     if format == "parquet":
-        return _from_parquet(path, data, wanted), 0
-    if format == "jsonl":
-        return _from_jsonl(path, data, wanted, encoding)
-    return _from_csv(path, data, wanted, encoding, "," if format == "csv" else "\t")
+        return _from_parquet(path, data, wanted, limit)
+    read = _from_jsonl if format == "jsonl" else _from_csv if format == "csv" else _from_tsv
+    return read(path, _decode(path, data, encoding), wanted, limit)
 
 
 def _need(path: str, wanted: list[str], found: Sequence[str]) -> None:
     lacking = [name for name in wanted if name not in found]
     if lacking:
         raise Fatal(f"{path} has no column {', '.join(map(repr, lacking))}; it has {', '.join(map(repr, found))}")
+    for name in wanted:
+        if found.count(name) > 1:
+            raise Fatal(f"{path} has {found.count(name)} columns {name!r}: which one is meant cannot be told")
 
 
 def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if value is None:
         return value
+    if isinstance(value, str):  # JSON can spell half a surrogate pair, which no text file can hold
+        return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float) and np.isnan(value):
         return None
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
-def _from_parquet(path: str, data: bytes, wanted: list[str]) -> dict[str, list[Any]]:
+def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) -> _Columns:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         _need(path, wanted, file.schema_arrow.names)
-        table = file.read(columns=wanted)
+        table = file.read(columns=wanted).slice(0, limit)
     except pa.ArrowInvalid as error:
         raise Fatal(f"{path} is not a Parquet file: {error}") from error
-    return {name: [_as_text(value) for value in table.column(name).to_pylist()] for name in wanted}
+    columns = {name: [_as_text(value) for value in table.column(name).to_pylist()] for name in wanted}
+    return _Columns(columns, range(len(table)), len(table))
 
 
-def _from_jsonl(path: str, data: bytes, wanted: list[str], encoding: str) -> tuple[dict[str, list[Any]], int]:
+def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
-    broken, found = 0, dict[str, None]()
-    for line in _decode(path, data, encoding).splitlines():
+    positions = array("q")
+    read, names = 0, dict[str, None]()
+    for line in io.StringIO(text, newline="\n"):  # str.splitlines would split on characters that JSON allows in strings
         if not line.strip():
             continue
+        # Past the limit only names are looked for: a column may well be absent from the first rows.
+        within = limit is None or read < limit
+        if not within and all(name in names for name in wanted):
+            break
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict):
-            broken += 1
+        if isinstance(record, dict):
+            names.update(dict.fromkeys(record))
+            if within:
+                positions.append(read)
+                for name in wanted:
+                    columns[name].append(_as_text(record.get(name)))
+        read += within
+    _need(path, wanted, list(names))
+    return _Columns(columns, positions, read)
+
+
+def _from_tsv(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _from_records(path, _unquoted(lines), wanted, limit)
+
+
+def _from_csv(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
+    return _from_records(path, _csv_records(path, text), wanted, limit)
+
+
+def _from_records(
+    path: str, records: Iterator[tuple[list[str], int]], wanted: list[str], limit: int | None
+) -> _Columns:
+    """`records` are (fields, lines spanned), the header first."""
+    header, _ = next(records, (None, 0))
+    if header is None:
+        raise Fatal(f"{path} is empty: it has no header")
+    _need(path, wanted, header)
+    places = [(header.index(name), list[str | None]()) for name in wanted]
+    positions = array("q")
+    read = 0
+    while read != limit and (record := next(records, None)):
+        fields, lines = record
+        if len(fields) != len(header):
+            read = read + lines if limit is None else min(read + lines, limit)
             continue
-        found.update(dict.fromkeys(record))
-        for name in wanted:
-            columns[name].append(_as_text(record.get(name)))
-    _need(path, wanted, list(found))
-    return columns, broken
+        positions.append(read)
+        read += 1
+        for place, values in places:
+            values.append(fields[place])
+    return _Columns({name: values for name, (_, values) in zip(wanted, places, strict=True)}, positions, read)
 
 
-def _from_csv(
-    path: str, data: bytes, wanted: list[str], encoding: str, delimiter: str
-) -> tuple[dict[str, list[Any]], int]:
-    broken = 0
+def _unquoted(lines: Iterator[list[str]]) -> Iterator[tuple[list[str], int]]:
+    for fields in lines:
+        if not fields:
+            continue
+        for i, field in enumerate(fields):
+            if field[:1] == '"' and (whole := _QUOTED.fullmatch(field)):
+                fields[i] = whole[1].replace('""', '"')
+        yield fields, 1
 
-    def skip(_: Any) -> str:
-        nonlocal broken
-        broken += 1
-        return "skip"
 
-    data = _decode(path, data, encoding).encode()
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
-    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=max(1 << 20, min(len(data) + 1, 1 << 30)))
-    try:
-        header = pyarrow.csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse).schema.names
-        _need(path, wanted, header)
-        broken = 0
-        convert = pyarrow.csv.ConvertOptions(
-            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=False
-        )
-        table = pyarrow.csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise Fatal(f"{path} cannot be read as {'CSV' if delimiter == ',' else 'TSV'}: {error}") from error
-    return {name: table.column(name).to_pylist() for name in wanted}, broken
+def _csv_records(path: str, text: str) -> Iterator[tuple[list[str], int]]:
+    """(fields, lines spanned) of every record but blank lines; no fields for one line that breaks the rules.
+
+    Raises:
+        Fatal: a quote that is not closed, or so late that another quote must have closed it. Rows would be lost in it.
+    """
+    csv.field_size_limit(2**31 - 1)  # a C long, 32 bits wide on some systems; the default refuses long texts
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        start = reader.line_num
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines = reader.line_num - start
+            if lines > 1 or "end of data" in str(error):
+                record = "".join(islice(io.StringIO(text, newline=""), start, reader.line_num))
+                line = start + 1 + _breaks(record[: _bad_field(record)])
+                raise Fatal(
+                    f"{path}: the quote that opens on line {line} is not closed as CSV asks: {error}"
+                ) from error
+            yield [], 1
+            continue
+        lines = reader.line_num - start
+        if lines > _MOST_BREAKS:
+            breaks = [_breaks(field) for field in fields]
+            if max(breaks) > _MOST_BREAKS:
+                line = start + 1 + sum(breaks[: breaks.index(max(breaks))])
+                raise Fatal(f"{path}: the quote that opens on line {line} is not closed for {max(breaks):,} lines")
+        if fields:
+            yield fields, lines
+
+
+def _bad_field(record: str) -> int:
+    """Where the first field begins that is not written as CSV asks."""
+    at = 0
+    while field := _CSV_FIELD.match(record, at):
+        at = field.end()
+    return at
+
+
+def _breaks(text: str) -> int:
+    return max(text.count("\n"), text.count("\r"))
 
 
 def _decode(path: str, data: bytes, encoding: str) -> str:

@@ -61,6 +61,7 @@ def run_stage(
     memory_bytes: int | None = None,
     accelerator_type: str | None = None,
     retry: Collection[str] = (TRANSIENT,),
+    retry_reasons: Collection[str] = (),
     max_failed_fraction: float = 1.0,
     progress: Progress | None = None,
 ) -> Counts:
@@ -71,13 +72,13 @@ def run_stage(
         rows_per_block: rows that one kill can lose, and that one part holds.
         workers: actors, or (fewest, most) of them.
         num_cpus, num_gpus, memory_bytes, accelerator_type: what each worker reserves.
-        retry: kinds of failure to try again.
+        retry: kinds of failure to try again; retry_reasons: single reasons, whatever their kind.
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
     Raises:
         Fatal: what a worker raised so, a table that does not add up, or too many failed rows.
     """
-    todo = missing_rows(source.keys, table.done_ids(retry=retry))
+    todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
         blocks = [todo.slice(start, rows_per_block) for start in range(0, len(todo), rows_per_block)]
         worker_args = {
@@ -119,7 +120,7 @@ def _map_blocks(
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    _check_resources(resources)
+    check_room(**{k: v for k, v in resources.items() if v is not None})
     DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_arrow(blocks).map_batches(
         _Worker,
@@ -136,19 +137,26 @@ def _map_blocks(
         yield {name: count for name, count in row.items() if count}
 
 
-def _check_resources(resources: dict[str, Any]) -> None:
-    """A worker that no node can hold waits for ever: better to say so. SEEWHY_AUTOSCALES: a node may still come."""
+def check_room(
+    *, num_cpus: float = 0.0, num_gpus: float = 0.0, memory: int = 0, accelerator_type: str | None = None
+) -> None:
+    """Raises Fatal where no node of the cluster could hold such a worker, which would otherwise wait for ever.
+
+    With SEEWHY_AUTOSCALES set nothing is checked: a node that can may still come.
+    """
     import ray
 
     if os.environ.get("SEEWHY_AUTOSCALES"):
         return
-    most = {
-        name: max((n["Resources"].get(name, 0.0) for n in ray.nodes() if n["Alive"]), default=0.0)
-        for name in ("CPU", "GPU")
-    }
-    for name, wanted in (("CPU", resources["num_cpus"]), ("GPU", resources["num_gpus"])):
-        if wanted > most[name]:
-            raise Fatal(f"a worker asks for {wanted:g} {name} but no node of the cluster has more than {most[name]:g}")
+    wanted = {"CPU": num_cpus, "GPU": num_gpus, "memory": float(memory)}
+    if accelerator_type:
+        wanted[f"accelerator_type:{accelerator_type}"] = 0.001
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
+    have = "; ".join(", ".join(f"{node.get(name, 0.0):g} {name}" for name in wanted) for node in nodes)
+    raise Fatal(f"no node can hold a worker that asks for {asked}; the nodes have {have}")
 
 
 class _Worker:
@@ -168,6 +176,8 @@ class _Worker:
             self._stage = stage(**stage_args)
         except Fatal as error:
             self._fatal = str(error)
+        except (TypeError, ValueError) as error:
+            self._fatal = f"{stage.__name__} cannot be set up so: {error}"
 
     def __call__(self, keys: pa.Table) -> pa.Table:
         counts = dict.fromkeys(("ok", *KINDS), 0)

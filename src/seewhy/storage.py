@@ -6,9 +6,8 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from typing import Any
 
 # gcsfs probes the bucket's type over gRPC at first use unless told not to; must be set before gcsfs is imported.
@@ -32,25 +31,20 @@ def join(folder: str, *names: str) -> str:
     return posixpath.join(folder.rstrip("/") or "/", *names)
 
 
-@lru_cache(maxsize=64)
-def _filesystem(protocol: str, bucket: str) -> fsspec.AbstractFileSystem:
-    options: dict[str, Any] = {} if protocol == "file" else {"use_listings_cache": False}
-    if protocol in ("http", "https"):
-        options = {}
-    try:
-        return fsspec.filesystem(protocol, **options)
-    except (ImportError, ValueError) as error:
-        raise Fatal(f"no file system for {protocol}:// URLs ({error}); install the fsspec package for it") from error
-
-
 def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of `url` and the path inside it. Listing caches are off: other processes write too."""
+    """The file system of `url`, chained ones too, and the path inside it. Listing caches are off: others write as well.
+
+    Raises:
+        Fatal: there is no such kind of URL, its package is not installed, or it cannot be read.
+    """
     protocol = scheme(url)
     if protocol == "file":
-        path = url.removeprefix("file://")
-        return _filesystem("file", ""), os.path.abspath(path)
-    fs = _filesystem(protocol, url.split("://", 1)[1].split("/", 1)[0])
-    return fs, fs._strip_protocol(url)
+        return fsspec.filesystem("file"), os.path.abspath(url.removeprefix("file://"))
+    options = {} if protocol in ("http", "https") or "::" in url else {"use_listings_cache": False}
+    try:
+        return fsspec.core.url_to_fs(url, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise Fatal(f"cannot open {url}: {error}") from error
 
 
 @contextmanager
@@ -133,22 +127,57 @@ def tree_bytes(url: str) -> int:
         return 0
 
 
-def put_folder(local: str, url: str) -> None:
-    """Makes `url` hold just what the local folder holds: swapped in on disk, uploaded and then cleared elsewhere."""
+def put_folder(local: str, url: str, *, marker: str, done: str) -> None:
+    """Makes `url` hold just what the local folder holds: swapped in on disk, uploaded and then cleared elsewhere.
+
+    Args:
+        marker: name of a file in every folder that may be replaced; `local` holds it too.
+        done: name of the file in `local` that says that all the others are there. Elsewhere than on disk the old one
+            goes first and the new one comes last, so that an upload that was killed never counts as done.
+
+    Raises:
+        Fatal: something lies at `url` that is neither empty nor a folder with the marker.
+    """
     fs, path = open_fs(url)
     with _explained(url, "writing"):
         if isinstance(fs, LocalFileSystem):
-            fresh, old = f"{path}.{uuid.uuid4().hex}.new", f"{path}.{uuid.uuid4().hex}.old"
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            shutil.copytree(local, fresh)
-            if os.path.exists(path):
-                os.rename(path, old)
-            os.rename(fresh, path)
-            shutil.rmtree(old, ignore_errors=True)
+            _refuse_foreign(url, os.listdir(path) if os.path.isdir(path) else _itself(path), marker)
+            _swap_in(local, path)
             return
-        names = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
-        fs.put([os.path.join(local, n) for n in names], [posixpath.join(path, *n.split(os.sep)) for n in names])
-        kept = {posixpath.join(path, *n.split(os.sep)) for n in names}
-        stale = [one for one in fs.find(path) if one.lstrip("/") not in {k.lstrip("/") for k in kept}]
-        if stale:
+        root = path.strip("/") + "/"
+        old = {one.lstrip("/").removeprefix(root): one for one in fs.find(path) if one.strip("/") + "/" != root}
+        _refuse_foreign(url, old, marker)
+        if done in old:
+            fs.rm(old.pop(done))
+        found = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
+        names = [name.replace(os.sep, "/") for name in found]
+        # the marker first: what a killed upload leaves can then be replaced by the next one
+        fs.put_file(os.path.join(local, marker), posixpath.join(path, marker))
+        others = [name for name in names if name not in (marker, done)]
+        if others:
+            fs.put([os.path.join(local, name) for name in others], [posixpath.join(path, name) for name in others])
+        if stale := [one for name, one in old.items() if name not in names]:
             fs.rm(stale)
+        fs.put_file(os.path.join(local, done), posixpath.join(path, done))
+
+
+def _itself(path: str) -> list[str]:
+    return [os.path.basename(path)] if os.path.lexists(path) else []
+
+
+def _refuse_foreign(url: str, names: Collection[str], marker: str) -> None:
+    if names and marker not in names:
+        raise Fatal(
+            f"{url} holds files that seewhy did not write, {min(names)!r} for one, and would be replaced: move them "
+            "away, or choose another workspace"
+        )
+
+
+def _swap_in(local: str, path: str) -> None:
+    fresh, old = f"{path}.{uuid.uuid4().hex}.new", f"{path}.{uuid.uuid4().hex}.old"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    shutil.copytree(local, fresh)
+    if os.path.exists(path):
+        os.rename(path, old)
+    os.rename(fresh, path)
+    shutil.rmtree(old, ignore_errors=True)

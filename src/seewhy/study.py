@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from seewhy import storage
 from seewhy.failure import KINDS, Fatal
+from seewhy.fetch.addresses import AddressRule
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -24,7 +25,7 @@ def _bytes(value: Any) -> Any:
     unit = value.strip()[len(number) :].strip().upper()
     try:
         return round(float(number) * _UNITS[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise ValueError("a size is a number of bytes, or a number with one of KB MB GB KiB MiB GiB") from None
 
 
@@ -84,6 +85,7 @@ class Fetch(_Section):
     tries: Positive = 4
     concurrency: Positive = 64
     per_host: Positive = 16
+    """Connections to one host, of each worker."""
     allow_private: bool | list[str] = False
     """true, or hosts and CIDR ranges, that may be fetched though their address is loopback, private or link-local."""
     roots: list[str] = []
@@ -91,6 +93,11 @@ class Fetch(_Section):
     schemes: list[str] = []
     """Storage schemes (gs, s3, ...) beside those of the manifest and the workspace."""
     resources: Resources = Resources(cpus_per_worker=0.5, rows_per_block=256)
+
+    @model_validator(mode="after")
+    def _addresses_can_be_read(self) -> "Fetch":
+        AddressRule(self.allow_private)
+        return self
 
 
 class Caption(_Section):
@@ -100,14 +107,14 @@ class Caption(_Section):
     revision: str | None = None
     prompt: str | None = None
     """None: the backend's default. An empty one asks a BLIP-2 for a caption without a prompt."""
-    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    """0 is greedy: reproducible."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    max_tokens: Positive = 1000
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    """0 is greedy: reproducible. None, here and below: the backend's own (`hf`: 1.0, 0.95, 1000; `tiny`: greedy)."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    max_tokens: Positive | None = None
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
-    batch_size: Positive = 32
+    batch_size: Positive | None = None
     trust_remote_code: bool = False
     options: dict[str, Any] = {}
     """Further keyword arguments of the backend's own."""
@@ -131,7 +138,7 @@ class TrainText(_Section):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup_fraction: Fraction = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     max_length: Positive = 500
     folds: Annotated[int, Field(ge=2)] = 5
@@ -149,6 +156,15 @@ class TrainText(_Section):
     max_failures: Annotated[int, Field(ge=0)] = 2
     tracking: Literal["none", "wandb"] = "none"
     project: str = "seewhy"
+
+    @model_validator(mode="after")
+    def _folds_and_workers_fit(self) -> "TrainText":
+        chosen = self.train_folds
+        if chosen is not None and (not chosen or max(chosen) >= self.folds):
+            raise ValueError(f"train_folds {chosen} must name one or more of 0 to {self.folds - 1}")
+        if self.workers_per_fold > 1 and self.launcher not in ("auto", "ray_train"):
+            raise ValueError(f"{self.workers_per_fold} workers a fold need launcher ray_train, not {self.launcher}")
+        return self
 
 
 class ExplainWords(_Section):
@@ -168,7 +184,7 @@ class Report(_Section):
     max_pages: Positive = 2000
     title_column: str = ""
     """Column of `manifest.keep` that names an image in the report; the first of them by default."""
-    text_lang: str = ""
+    text_lang: Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")] = ""
     """Language tag of the texts (ja, en), so that browsers pick the right letters."""
     seed: int = 0
 
@@ -220,6 +236,7 @@ def load_study(path: str, *, limit: int | None = None) -> Study:
     return study.model_copy(
         update={
             "workspace": _beside(folder, study.workspace),
+            "fetch": study.fetch.model_copy(update={"roots": [_beside(folder, root) for root in study.fetch.roots]}),
             "manifest": study.manifest.model_copy(update={"path": _beside(folder, study.manifest.path)}),
             "caption": study.caption.model_copy(update={"model": _local_model(folder, study.caption.model)}),
             "train_text": study.train_text.model_copy(
@@ -239,7 +256,7 @@ def check_study(value: dict[str, Any], *, name: str = "study") -> Study:
 
 
 def _beside(folder: str, path: str) -> str:
-    path = os.path.expanduser(path)
+    path = os.path.expanduser(path.removeprefix("file://"))
     if "://" in path or os.path.isabs(path):
         return path
     joined = storage.join(folder, path)

@@ -15,7 +15,9 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from seewhy import storage
 from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
 from seewhy.schema import ERROR_KIND, ID, REASON
 
+_ROW_GROUP = 16  # rows: one image can be read without all others of its part
 _INDEX_THREADS = 16  # opening parts on object storage is all waiting
 _PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
 
@@ -101,7 +104,7 @@ class Table:
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
         name = f"part-{generation:06d}-{digest(ids)}.parquet"
         buffer = io.BytesIO()
-        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=max(len(ids), 1))
+        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_ROW_GROUP)
         url = storage.join(self.url, name)
         storage.write_whole(url, buffer.getvalue())
         return url
@@ -153,10 +156,15 @@ class Table:
                 ok += count
         return Counts(rows_in=rows_in, ok=ok, failed=failed, reasons=dict(sorted(reasons.items())))
 
-    def done_ids(self, *, retry: Collection[str] = (TRANSIENT,)) -> pa.ChunkedArray:
-        """Ids that need no more work: ok, or failed of a kind that is not to be tried again."""
+    def done_ids(
+        self, *, retry: Collection[str] = (TRANSIENT,), retry_reasons: Collection[str] = ()
+    ) -> pa.ChunkedArray:
+        """Ids that need no more work: ok, or failed of a kind, and for a reason, that is not to be tried again."""
         index = self.index()
         again = pc.is_in(index.column(ERROR_KIND), value_set=pa.array(sorted(retry), pa.string()))
+        failed = pc.is_valid(index.column(ERROR_KIND))
+        why = pc.is_in(index.column(REASON), value_set=pa.array(sorted(retry_reasons), pa.string()))
+        again = pc.or_(again, pc.and_(failed, why))
         return index.filter(pc.invert(again)).column(ID)
 
     def read(self, columns: Sequence[str] | None = None, *, only_ok: bool = True) -> pa.Table:
@@ -201,7 +209,13 @@ class Table:
 
 
 def index_parts(parts: Sequence[str]) -> pa.Table:
-    """See `Table.index`. Only the key and failure columns are read, never the images or texts beside them."""
+    """See `Table.index`. Parts never change, so what was read of the same parts is kept."""
+    return _read_index(tuple(parts))
+
+
+@lru_cache(maxsize=4)
+def _read_index(parts: tuple[str, ...]) -> pa.Table:
+    """Only the key and failure columns are read, never the images or texts beside them."""
     if not parts:
         fields = [(ID, pa.string()), (ERROR_KIND, pa.string()), (REASON, pa.string())]
         return pa.schema([*fields, ("part", pa.int32()), ("position", pa.int32())]).empty_table()
@@ -222,12 +236,17 @@ def index_parts(parts: Sequence[str]) -> pa.Table:
 
 def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
     """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole."""
+    with _open_part(url) as file:
+        return file.read(columns=list(columns) if columns else None, use_threads=False)
+
+
+@contextmanager
+def _open_part(url: str) -> Iterator[pq.ParquetFile]:
+    """ParquetFile, not read_table, which would start a pool of threads and its arenas for each small part."""
     fs, path = storage.open_fs(url)
     try:
-        with fs.open(
-            path, "rb"
-        ) as file:  # ParquetFile, not read_table: no thread pool and its arenas for each small part
-            return pq.ParquetFile(file).read(columns=list(columns) if columns else None, use_threads=False)
+        with fs.open(path, "rb") as file:
+            yield pq.ParquetFile(file)
     except pa.ArrowInvalid as error:
         raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
 
@@ -239,7 +258,20 @@ def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> 
     edges = np.flatnonzero(np.diff(part)) + 1
     for start, end in zip(np.r_[0, edges], np.r_[edges, len(part)], strict=True):
         if start < end:
-            yield read_part(parts[part[start]], columns).take(pa.array(position[start:end]))
+            yield _read_positions(parts[part[start]], position[start:end], columns)
+
+
+def _read_positions(url: str, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Rows of one part in the order of `positions`; reads the row groups that hold them and no others."""
+    with _open_part(url) as file:
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(groups)
+        group = np.searchsorted(ends, positions, side="right")
+        wanted = np.unique(group)
+        starts = np.zeros(len(groups), np.int64)  # where each group that is read begins among the rows read
+        starts[wanted] = np.cumsum([0, *(groups[i] for i in wanted[:-1])])
+        found = file.read_row_groups(wanted.tolist(), columns=list(columns), use_threads=False)
+        return found.take(pa.array(starts[group] + positions - (ends[group] - np.asarray(groups)[group])))
 
 
 def missing_rows(wanted: pa.Table, done: pa.ChunkedArray) -> pa.Table:

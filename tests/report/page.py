@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
-_EMPTY = {"meta", "link", "img", "input", "br", "line", "circle", "rect"}
+_EMPTY = {"meta", "link", "img", "input", "br", "line", "circle", "rect", "hr"}
 
 
 @dataclass

@@ -12,8 +12,11 @@ import pytest
 
 from seewhy import schema
 from seewhy.report import Verdict, build_report
+from seewhy.shapley import owen_values, text_predict
+from seewhy.steps.closer import plot_page
 from tests.report.conftest import Build
 from tests.report.sample import explain, item_id, sample
+from tests.text_models import reader, wordpiece
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -331,3 +334,15 @@ def test_arabic_runs_from_the_right_and_japanese_has_its_language(tab: Any, buil
     settle(tab, folder / "items" / f"{item_id(4)}.html")
     assert tab.eval_on_selector(".caption-text", "e => [getComputedStyle(e).direction, e.lang].join()") == "ltr,ja"
     assert tab.eval_on_selector("html", "e => e.lang") == "en"
+
+
+def test_the_plot_of_one_text_runs_nothing_from_outside(tab: Any, tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    predict = text_predict(reader(tokenizer, outputs=2), tokenizer, softmax=True)
+    text = "dark <script>alert(4)</script> <img src=x onerror=alert(5)>"
+    explained = owen_values([text], predict=predict, tokenizer=tokenizer, max_evals=40)
+    path = tmp_path / "plot.html"
+    path.write_text(plot_page(explained, output_names=["<img src=x onerror=alert(3)>", "drama"], title="one"), "utf-8")
+    tab.goto(path.as_uri())
+    assert "<img src=x onerror=alert(3)>" in tab.evaluate("document.body.innerText")
+    assert tab.evaluate("document.images.length") == 0

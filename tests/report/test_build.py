@@ -238,6 +238,18 @@ def test_a_study_of_texts_speaks_of_texts(build: Build) -> None:
     check_links(folder)
 
 
+def test_texts_that_came_with_the_data_are_no_captions_also_beside_pictures(build: Build) -> None:
+    folder = build(described=False, losses=[], configs={}, notes=["3 rows have no <picture>."])
+    for path in folder.rglob("*.html"):
+        said = read_page(path).text.replace("images.example.com", "")
+        assert "caption" not in said
+        assert "image" not in said
+    page = read_page(folder / "index.html")
+    assert "no model wrote it. The pictures only stand beside" in page.one("section", id="reading").text
+    assert page.one("section", id="rows").one("p", "note").text == "3 rows have no <picture>."
+    assert page.all("img")
+
+
 def test_classes_have_a_section_each_and_items_an_account_of_predicted_and_actual(build: Build) -> None:
     given = sample(task="classification")
     folder = build(given)

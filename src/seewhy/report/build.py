@@ -51,6 +51,9 @@ def build_report(
     configs: Mapping[str, Any],
     classes: Sequence[str] = (),
     read_images: ReadImages | None = None,
+    described: bool = True,
+    max_evals: int | None = None,
+    notes: Sequence[str] = (),
     unit: str = "",
     title_column: str = "",
     text_lang: str = "",
@@ -78,6 +81,9 @@ def build_report(
         configs: shown as provenance: models, revisions, prompts, seeds, code version.
         classes: in the order of the outputs; classification only.
         read_images: item ids to encoded bytes, as many as there are; None for a study of texts.
+        described: the texts are a model's captions of the images; False: they came with the data.
+        max_evals: masked texts that a text could be read as; said where a text reached it.
+        notes: sentences under the losses, about rows that are not lost.
         unit: of the word values; the target's name (or "probability") if empty.
         title_column: ride-along column that names an item; the start of its text if empty.
         text_lang: language tag of the texts ("ja", "en"), so that browsers pick the right glyphs.
@@ -99,6 +105,7 @@ def build_report(
         unit=unit or (target_name if task == "regression" else "probability"),
         text_lang=language_tag(text_lang),
         with_images=read_images is not None,
+        described=described,
         word_key=word_key,
         min_items=min_items,
         seed=seed,
@@ -131,6 +138,8 @@ def build_report(
             items,
             total=picked.total,
             explained=picked.found.explained,
+            residual=picked.found.residual,
+            partial=max_evals is not None and picked.found.evaluations >= max_evals,
             images=images,
             limit=word_limit(items),
             folder=fresh,
@@ -138,7 +147,7 @@ def build_report(
         pages.write_items()
         pages.write_index()
         sections = pages.sections(picked.chosen, picked.found.ends, picked.pictured)
-        pages.write_overview(sections, losses=losses, scores=scores, verdict=verdict, configs=configs)
+        pages.write_overview(sections, losses=losses, scores=scores, verdict=verdict, configs=configs, notes=notes)
         about = {"seewhy_report": 1, "items": picked.total, "explained": picked.found.explained, "pages": len(items)}
         (fresh / MARKER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return str(folder / "index.html")

@@ -85,6 +85,8 @@ class Scan:
     ends: dict[tuple[str, int], Ends]  # by word and output
     kept: dict[str, pa.Table]  # explanations by item id, one row each: wanted, sampled, and at the ends
     sampled: list[str]  # a seeded random sample of the explained items
+    residual: float  # the largest of all: base value and values add up to the prediction within it
+    evaluations: int  # the most masked texts that one text was read as
 
 
 @dataclass
@@ -138,10 +140,12 @@ def scan(
     wanted_ids = pa.array(sorted(set(wanted)), pa.string())
     kept: dict[str, pa.Table] = {}
     sampled: list[tuple[int, str, pa.Table]] = []
-    explained = 0
+    explained, residual, evaluations = 0, 0.0, 0
     for table in _usable(explanations):
         ids = table[schema.ID].to_pylist()
         explained += len(ids)
+        residual = max(residual, pc.max(table["residual"]).as_py() or 0.0)
+        evaluations = max(evaluations, pc.max(table["evaluations"]).as_py() or 0)
         row = _row_of(table)
         for i in np.flatnonzero(pc.is_in(table[schema.ID], value_set=wanted_ids).to_numpy(zero_copy_only=False)):
             kept[ids[i]] = row(int(i))
@@ -154,12 +158,12 @@ def scan(
     ends = {pair: c.ends() for pair, c in candidates.items()}
     for c in candidates.values():
         kept.update({item_id: one for _, item_id, one in [*c.high, *c.low]})
-    return Scan(explained, ends, kept, [item_id for _, item_id, _ in sampled])
+    return Scan(explained, ends, kept, [item_id for _, item_id, _ in sampled], residual, evaluations)
 
 
 def _usable(explanations: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The rows that carry an explanation, in tables small enough to take apart."""
-    columns = [schema.ID, "fold", "base_values", "outputs", "residual", "words", "sentences"]
+    columns = [schema.ID, "fold", "base_values", "outputs", "residual", "evaluations", "words", "sentences"]
     for table in explanations:
         ok = table.filter(pc.is_null(table[schema.ERROR_KIND])).select(columns)
         for start in range(0, ok.num_rows, 4096):

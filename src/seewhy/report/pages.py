@@ -43,17 +43,23 @@ class Study:
     unit: str
     text_lang: str
     with_images: bool
+    described: bool
     word_key: Callable[[str], str]
     min_items: int
     seed: int
 
     @property
+    def thing(self) -> str:
+        """What an item is: an image, unless the texts came with the data; pictures beside those only illustrate."""
+        return "image" if self.with_images and self.described else "text"
+
+    @property
     def noun(self) -> str:
-        return "images" if self.with_images else "texts"
+        return f"{self.thing}s"
 
     @property
     def holder(self) -> str:
-        return "caption" if self.with_images else "text"
+        return "caption" if self.thing == "image" else "text"
 
     @property
     def outputs(self) -> list[str]:
@@ -66,6 +72,8 @@ class Pages:
     Args:
         items: those that get a page, in the index's order.
         total, explained: how many items there are, and how many of them were explained.
+        residual: the most by which the values of an explained text miss its prediction.
+        partial: the evaluation budget ended the explanation of at least one text.
         images: ids of the items whose thumbnail is in the folder.
         limit: the word value that gets the full colour.
     """
@@ -77,12 +85,15 @@ class Pages:
         *,
         total: int,
         explained: int,
+        residual: float,
+        partial: bool,
         images: set[str],
         limit: float,
         folder: Path,
     ) -> None:
         self.study, self.items, self.images, self.limit, self.folder = study, items, images, limit, folder
         self.total, self.explained = total, explained
+        self.residual, self.partial = residual, partial
         self.by_id = {item.id: item for item in items}
         self.env = environment()
         self.value_digits = numbers.decimals([limit])
@@ -280,6 +291,7 @@ class Pages:
         scores: pa.Table,
         verdict: Verdict | None,
         configs: Mapping[str, Any],
+        notes: Sequence[str],
     ) -> None:
         headline, stance = first_lines(verdict, self.study.target_name, self.study.noun)
         self._write(
@@ -294,7 +306,10 @@ class Pages:
             sections=sections,
             cards=overview.score_cards(scores, verdict),
             flow=overview.flow(losses),
+            notes=notes,
             provenance=overview.provenance(configs),
+            residual=f"{self.residual:.1g}",
+            partial=self.partial,
             shown=len(self.items),
         )
 

@@ -67,6 +67,6 @@ def first_lines(verdict: Verdict | None, target_name: str, noun: str) -> tuple[s
             "and no decision should rest on them.",
         )
     return (
-        f"What the {noun} show helps to predict {target_name}.",
+        f"What the {noun} {'say' if noun == 'texts' else 'show'} helps to predict {target_name}.",
         f"On {noun} that it had not seen, the model beats every baseline. The words below move its prediction.",
     )

@@ -39,8 +39,9 @@ def source(study: Study) -> Source:
 
 def plan(study: Study) -> Plan:
     waiting = fetch.plan(study).new
-    note = f"waits for fetch, which has {waiting:,} new rows" if waiting else ""
-    return plan_stage("caption", study, source(study), table(study), note)
+    if waiting:
+        return Plan("caption", table(study).url, None, None, f"waits for fetch, which has {waiting:,} new rows")
+    return plan_stage("caption", study, source(study), table(study))
 
 
 def run(study: Study, reporter: Reporter) -> None:
@@ -64,10 +65,10 @@ def run(study: Study, reporter: Reporter) -> None:
 
 def _arguments(study: Study) -> dict[str, Any]:
     settings = study.caption
-    arguments: dict[str, Any] = {"backend": settings.backend, "prompt": settings.prompt, **settings.options}
+    arguments: dict[str, Any] = {**settings.options, "backend": settings.backend, "prompt": settings.prompt}
     if settings.backend == "fake":
         return arguments
-    arguments |= {
+    given = {
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_new_tokens": settings.max_tokens,
@@ -76,6 +77,7 @@ def _arguments(study: Study) -> dict[str, Any]:
         "device": settings.device,
         "batch_size": settings.batch_size,
     }
+    arguments |= {name: value for name, value in given.items() if value is not None}
     if settings.backend == "hf":
         arguments |= {
             "model": settings.model,

@@ -1,5 +1,7 @@
 """One text looked at closely, on demand: shap's own plot of it, and how its sentences act together."""
 
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,15 +9,17 @@ import pyarrow.compute as pc
 import shap
 
 from seewhy import schema
-from seewhy.explain import sentence_interactions
+from seewhy.explain import read_part, sentence_interactions
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
-from seewhy.shapley import owen_values, text_predict, to_shap
+from seewhy.shapley import Explained, owen_values, text_predict, to_shap
 from seewhy.steps import train_text
 from seewhy.steps.items import gather
 from seewhy.study import Study
 from seewhy.train.text_model import load_text_model
 from seewhy.words.spans import sentence_ranges
+
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Closer:
     """What `look` found, by the model that did not see the text.
 
     Attributes:
-        sentences: (S,) in the order of the text.
+        sentences: (S,) in the order of the text, up to where the model reads.
         interactions: output's name -> (S, S) Shapley interaction index in the output's unit; the diagonal holds each
             sentence's own Shapley value. See `explain.sentence_interactions`.
         plot: shap's text plot, a page of HTML.
@@ -52,8 +56,9 @@ def look(study: Study, item: str) -> Closer:
     place = pc.index(folds[schema.ID], found[0][schema.ID]).as_py()
     if place < 0:
         raise Fatal(f"text {found[0][schema.ID]} is in a fold that was not trained: no model was kept from it")
-    fold, text = folds["fold"][place].as_py(), found[0]["text"]
+    fold = folds["fold"][place].as_py()
     model, tokenizer = load_text_model(models[fold])
+    text = read_part(found[0]["text"], tokenizer=tokenizer, max_length=model.facts.max_length)
     predict = text_predict(model, tokenizer, max_length=model.facts.max_length, softmax=True)
     names = [study.manifest.target] if items.task == REGRESSION else list(items.classes)
     asked = study.explain_words
@@ -64,7 +69,6 @@ def look(study: Study, item: str) -> Closer:
         max_evals=asked.max_evals,
         row_batch_size=asked.row_batch_size,
     )
-    plot = shap.plots.text(to_shap(explained, output_names=names if len(names) > 1 else None), display=False)
     return Closer(
         item=found[0][schema.ID],
         fold=fold,
@@ -73,5 +77,19 @@ def look(study: Study, item: str) -> Closer:
             name: sentence_interactions(text, predict=predict, tokenizer=tokenizer, output=k)
             for k, name in enumerate(names)
         },
-        plot=f'<!doctype html><meta charset="utf-8"><title>{found[0][schema.ID]}</title>{plot}',
+        plot=plot_page(explained, output_names=names, title=found[0][schema.ID]),
+    )
+
+
+def plot_page(explained: Sequence[Explained], *, output_names: Sequence[str], title: str) -> str:
+    """shap's text plot as a page of HTML.
+
+    shap escapes the texts but not the outputs' names, which come from the manifest. The page's policy allows the
+    scripts and styles that shap writes into it, and nothing from elsewhere.
+    """
+    names = [html.escape(name) for name in output_names]
+    plot = shap.plots.text(to_shap(explained, output_names=names if len(names) > 1 else None), display=False)
+    return (
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{html.escape(title)}</title>{plot}"
     )

@@ -8,7 +8,7 @@ from seewhy.fetch import VERSION, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
-from seewhy.steps.rows import manifest_rows
+from seewhy.steps.rows import manifest_rows, tell
 from seewhy.study import Study
 from seewhy.table import Table, digest
 
@@ -28,14 +28,12 @@ def source(study: Study) -> Source:
 
 
 def plan(study: Study) -> Plan:
-    return plan_stage("fetch", study, source(study), table(study))
+    return plan_stage("fetch", study, source(study), table(study), retry_reasons=_allowed_now(study))
 
 
 def run(study: Study, reporter: Reporter) -> None:
     settings = study.fetch
-    rows = manifest_rows(study)
-    for reason, count in rows.dropped.items():
-        reporter.say(f"manifest: {count:,} of {rows.read:,} rows left out: {reason}")
+    tell(study, reporter)
     run_row_stage(
         "fetch",
         study,
@@ -57,7 +55,11 @@ def run(study: Study, reporter: Reporter) -> None:
         table=table(study),
         config=_config(study),
         resources=settings.resources,
+        retry_reasons=_allowed_now(study),
     )
+    where = storage.join(table(study).url, _POLICY)
+    if storage.read_json(where) != _policy(study):
+        storage.write_json(where, _policy(study))
 
 
 def schemes(study: Study) -> list[str]:
@@ -70,6 +72,21 @@ def roots(study: Study) -> list[str]:
     """Folders that local images may be read from: the manifest's own, and those the study names."""
     own = [study.manifest.path.rsplit("/", 1)[0]] if storage.scheme(study.manifest.path) == "file" else []
     return [*own, *study.fetch.roots]
+
+
+_POLICY = "_policy.json"
+_REFUSALS = ("forbidden_address", "forbidden_path", "forbidden_scheme", "redirect_forbidden_scheme")
+
+
+def _policy(study: Study) -> dict[str, object]:
+    """What the study allows to be fetched."""
+    return {"allow_private": study.fetch.allow_private, "schemes": schemes(study), "roots": roots(study)}
+
+
+def _allowed_now(study: Study) -> tuple[str, ...]:
+    """Reasons to try again: refusals, where the study allows other things than when they were made."""
+    before = storage.read_json(storage.join(table(study).url, _POLICY))
+    return () if before is None or before == _policy(study) else _REFUSALS
 
 
 def _config(study: Study) -> dict[str, object]:

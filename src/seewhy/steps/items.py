@@ -3,8 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from seewhy import schema
 from seewhy.failure import Fatal
@@ -21,7 +24,8 @@ class Items:
     """What a model is trained on and what the report shows.
 
     Attributes:
-        examples: row, id (item id), text, target; one row for each usable row of the manifest, in its order.
+        examples: row, id (item id), text, target, group; one row for each usable row of the manifest, in its order.
+            Rows of one group share an image or a text, directly or by way of others: no split may part them.
         texts: id, text; distinct.
         task, classes: as in `manifest.Rows`.
         losses: (label, count, note): a count of 0 or more says how many rows are left at that point, a negative one how
@@ -35,17 +39,9 @@ class Items:
     losses: list[tuple[str, int, str]]
 
     def identity(self) -> str:
-        """Names the data: rows, ids, texts and targets."""
-        table = self.examples
-        texts = [digest_text(text) for text in table.column("text").to_pylist()]
-        return digest(
-            [
-                table.column("row").to_pylist(),
-                table.column(schema.ID).to_pylist(),
-                texts,
-                table.column("target").to_pylist(),
-            ]
-        )
+        """Names the data: rows, ids, groups, texts and targets."""
+        columns = [self.examples.column(name).to_pylist() for name in ("row", schema.ID, "group", "target")]
+        return digest([*columns, [digest_text(text) for text in self.examples.column("text").to_pylist()]])
 
 
 def gather(study: Study, *, step: str) -> Items:
@@ -58,6 +54,7 @@ def gather(study: Study, *, step: str) -> Items:
         table = rows.table.select(["row", "text", "target"])
         ids = pa.array([digest_text(text) for text in table.column("text").to_pylist()], pa.string())
         examples = table.add_column(1, schema.ID, ids)
+        examples = examples.append_column("group", _groups(study, rows, ids))
     else:
         examples = _with_captions(study, rows, losses, step)
     if not len(examples):
@@ -99,7 +96,25 @@ def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]],
     )
     losses += [("Image not captioned", -count, reason) for reason, count in sorted(lost.items())]
     table = table.append_column("text", pa.array(texts, pa.string()))
-    return table.filter(pc.is_valid(table.column("text"))).select(["row", "id", "text", "target"])
+    table = table.filter(pc.is_valid(table.column("text"))).select(["row", "id", "text", "target"])
+    return table.append_column("group", table.column("id"))
+
+
+def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
+    """A name for each set of rows that are tied by a text or an image: the connected components of both."""
+    sources = rows.table["source_id"].to_pylist()
+    pictures: dict[str, str] = {}
+    if study.manifest.image is not None:
+        pictures = _lookup(caption.images_of(study), schema.ID, "image_id")
+    nodes: dict[str, int] = {}
+    texts, images = [], []
+    for place, (text, source) in enumerate(zip(ids.to_pylist(), sources, strict=True)):
+        image = f"image {pictures.get(source, source)}" if source else f"row {place}"
+        texts.append(nodes.setdefault(f"text {text}", len(nodes)))
+        images.append(nodes.setdefault(image, len(nodes)))
+    ties = coo_array((np.ones(len(texts), np.int8), (texts, images)), shape=(len(nodes), len(nodes)))
+    _, component = connected_components(ties, directed=False)
+    return pa.array([str(component[text]) for text in texts], pa.string())
 
 
 def _lookup(table: pa.Table, key: str, value: str) -> dict[str, str]:

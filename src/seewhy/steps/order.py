@@ -6,7 +6,9 @@ from typing import Any
 from seewhy import schema, steps, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
+from seewhy.run import Source
 from seewhy.steps import caption, explain_words, fetch, train_text
+from seewhy.steps.items import gather
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
 from seewhy.table import Table
@@ -18,6 +20,8 @@ def run_study(study: Study, reporter: Reporter, *, until: str | None = None, onl
     for name in (until, only):
         if name is not None and name not in names:
             raise Fatal(f"this study has no stage {name!r}; its stages are {', '.join(names)}")
+    if until is not None and only is not None:
+        raise Fatal(f"give --until {until} or --only {only}, not both")
     if only is not None:
         names = [only]
     elif until is not None:
@@ -34,35 +38,41 @@ _SCHEMAS = {"fetch": schema.IMAGES, "caption": schema.CAPTIONS, "explain_words":
 
 
 def tables(study: Study) -> Iterator[dict[str, Any]]:
-    """One record a table of the workspace: those of this study's configuration, and older ones beside them."""
+    """One record a table of the workspace: those of this study's configuration, and older ones beside them.
+
+    A current table counts the rows that this study asks for, any other all that it holds.
+    """
     current = _current(study)
     for name, columns in _SCHEMAS.items():
         folder = storage.join(study.workspace, name)
         for one in storage.list_folders(folder):
             table = Table(storage.join(folder, one), columns)
-            counts = table.counts()
-            asked = (table.done_mark() or {}).get("rows_in")
+            source = current.get(table.url)
+            counts = table.counts(source.keys[schema.ID] if source else None)
             yield {
                 "table": f"{name}/{one}",
                 "current": table.url in current,
-                "counts": {"rows in": asked or counts.rows_in, "ok": counts.ok, **counts.failed},
+                "counts": {"rows in": counts.rows_in, "ok": counts.ok, **counts.failed},
                 "reasons": counts.reasons,
-                "complete": asked is not None,
+                "complete": counts.missing == 0 if source else table.done_mark() is not None,
                 "size_bytes": table.size_bytes(),
                 "config": table.config() or {},
             }
     yield from train_text.results(study, current)
 
 
-def _current(study: Study) -> set[str]:
+def _current(study: Study) -> dict[str, Source | None]:
+    """Folder -> the rows asked of it, as far as the steps before have come; None for a training."""
     names = steps.wanted(study)
-    found = set()
+    found: dict[str, Source | None] = {}
     if "fetch" in names:
-        found.add(fetch.table(study).url)
+        found[fetch.table(study).url] = fetch.source(study)
     if "caption" in names:
-        found.add(caption.table(study).url)
-    for step in (train_text, explain_words):
-        plan = step.plan(study)
-        if plan.folder:
-            found.add(plan.folder)
+        found[caption.table(study).url] = caption.source(study)
+    try:
+        items = gather(study, step="status")
+        found[train_text.folder(study, items)] = None
+        found[explain_words.table(study, items).url] = explain_words.source(study, items)
+    except (Fatal, FileNotFoundError):  # a step before has not run to its end
+        pass
     return found

@@ -1,6 +1,6 @@
 """What a step would do, and running a row stage so that nothing to do takes no cluster."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +30,9 @@ class Plan:
     note: str = ""
 
 
-def plan_stage(step: str, study: Study, source: Source, table: Table, note: str = "") -> Plan:
-    todo = missing_rows(source.keys, table.done_ids(retry=study.retry))
-    return Plan(step, table.url, len(source.keys), len(todo), note)
+def plan_stage(step: str, study: Study, source: Source, table: Table, retry_reasons: Sequence[str] = ()) -> Plan:
+    todo = missing_rows(source.keys, table.done_ids(retry=study.retry, retry_reasons=retry_reasons))
+    return Plan(step, table.url, len(source.keys), len(todo))
 
 
 def run_row_stage(
@@ -46,9 +46,10 @@ def run_row_stage(
     table: Table,
     config: Mapping[str, Any],
     resources: Resources,
+    retry_reasons: Sequence[str] = (),
 ) -> Counts:
     """Runs a stage over what its table lacks, on the cluster there is or one of its own, and says what came of it."""
-    todo = len(missing_rows(source.keys, table.done_ids(retry=study.retry)))
+    todo = len(missing_rows(source.keys, table.done_ids(retry=study.retry, retry_reasons=retry_reasons)))
     table.write_config(dict(config))
     arguments: dict[str, Any] = {
         "rows_per_block": resources.rows_per_block,
@@ -58,6 +59,7 @@ def run_row_stage(
         "memory_bytes": resources.memory_per_worker,
         "accelerator_type": resources.accelerator_type,
         "retry": study.retry,
+        "retry_reasons": retry_reasons,
         "max_failed_fraction": study.max_failed_fraction,
     }
     if not todo:

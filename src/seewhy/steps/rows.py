@@ -1,17 +1,23 @@
 """The manifest's rows, read once a process."""
 
+import os
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 
+import pyarrow as pa
+
+from seewhy import storage
 from seewhy.manifest import Rows, read_manifest
-from seewhy.study import Study
+from seewhy.progress import Reporter
+from seewhy.study import Manifest, Study
+from seewhy.table import digest_text
 
 
 @lru_cache(maxsize=4)
 def _read(manifest: str, limit: int | None) -> Rows:
-    from seewhy.study import Manifest
-
     asked = Manifest.model_validate_json(manifest)
-    return read_manifest(
+    rows = read_manifest(
         asked.path,
         target=asked.target,
         image=asked.image,
@@ -22,6 +28,26 @@ def _read(manifest: str, limit: int | None) -> Rows:
         encoding=asked.encoding,
         limit=limit,
     )
+    return replace(rows, table=_with_file_times(rows.table))
+
+
+def _with_file_times(table: pa.Table) -> pa.Table:
+    """Source ids that change when a local file does: its size and time go into them. URLs are taken at their word."""
+    ids = table["source_id"].to_pylist()
+    for place, source in enumerate(table["source"].to_pylist()):
+        if source is not None and storage.scheme(source) == "file":
+            with suppress(OSError):
+                facts = os.stat(source.removeprefix("file://"))
+                ids[place] = digest_text(f"{source} {facts.st_size} {facts.st_mtime_ns}")
+    return table.set_column(table.schema.get_field_index("source_id"), "source_id", pa.array(ids, pa.string()))
+
+
+def tell(study: Study, reporter: Reporter) -> None:
+    """Says how the target was taken, and which rows cannot be used."""
+    rows = manifest_rows(study)
+    reporter.say(f"manifest: {rows.read:,} rows; {rows.why}")
+    for reason, count in rows.dropped.items():
+        reporter.say(f"manifest: {count:,} rows left out: {reason}")
 
 
 def manifest_rows(study: Study) -> Rows:

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -12,16 +13,17 @@ import pyarrow.parquet as pq
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter, format_seconds
-from seewhy.run import connect
+from seewhy.run import check_room, connect
 from seewhy.steps import caption, fetch
 from seewhy.steps.items import Items, gather
 from seewhy.steps.plan import Plan
-from seewhy.steps.rows import manifest_rows
+from seewhy.steps.rows import manifest_rows, tell
 from seewhy.study import Study
 from seewhy.table import digest
+from seewhy.train.loop import OnEpoch
 from seewhy.train.scores import Verdict
 from seewhy.train.text import TextTraining, train_text
-from seewhy.train.text_model import find_encoder
+from seewhy.train.text_model import Encoder, find_encoder
 from seewhy.train.tracking import Tracking
 
 VERSION = 1
@@ -37,7 +39,9 @@ def config(study: Study, items: Items) -> dict[str, Any]:
     asked = study.train_text
     same_result = {"launcher", "cpus_per_worker", "gpus_per_worker", "max_failures", "tracking", "project"}
     settings = asked.model_dump(exclude=same_result)
-    encoder = find_encoder(asked.encoder, revision=asked.revision)
+    encoder = _encoder(asked.encoder, asked.revision)
+    if os.path.isdir(asked.encoder):
+        settings["encoder"] = os.path.basename(asked.encoder.rstrip("/"))  # its content names it, not where it lies
     return {
         "stage": "train_text",
         "stage_code": VERSION,
@@ -49,6 +53,11 @@ def config(study: Study, items: Items) -> dict[str, Any]:
         "task": items.task,
         "classes": list(items.classes),
     }
+
+
+@lru_cache(maxsize=8)
+def _encoder(name: str, revision: str | None) -> Encoder:
+    return find_encoder(name, revision=revision)
 
 
 def plan(study: Study) -> Plan:
@@ -65,6 +74,8 @@ def plan(study: Study) -> Plan:
 
 def run(study: Study, reporter: Reporter) -> None:
     asked = study.train_text
+    if study.manifest.image is None:
+        tell(study, reporter)
     items = gather(study, step="train_text")
     where = folder(study, items)
     if storage.read_json(storage.join(where, "_done.json")) is not None:
@@ -73,39 +84,51 @@ def run(study: Study, reporter: Reporter) -> None:
     settings = config(study, items)
     storage.write_json(storage.join(where, "_config.json"), settings)
     folds = list(range(asked.folds)) if asked.train_folds is None else asked.train_folds
-    connect()
+    if asked.launcher != "here":
+        connect()
+        check_room(num_cpus=asked.cpus_per_worker or 0, num_gpus=asked.gpus_per_worker or 0)
     with reporter.stage("train_text", len(folds) * asked.epochs, "epochs") as progress:
-        training = train_text(
-            items.examples,
-            kind=items.task,
-            classes=items.classes,
-            out=storage.join(where, "folds"),
-            encoder=asked.encoder,
-            revision=settings["revision"],
-            pooling=asked.pooling,
-            max_length=asked.max_length,
-            folds=asked.folds,
-            chosen_folds=folds,
-            seed=asked.seed,
-            epochs=asked.epochs,
-            batch_size=asked.batch_size,
-            learning_rate=asked.learning_rate,
-            weight_decay=asked.weight_decay,
-            warmup_fraction=asked.warmup_fraction,
-            clip_norm=asked.max_grad_norm,
-            keep=asked.keep,
-            launcher=asked.launcher,
-            workers=asked.workers_per_fold,
-            cpus_per_worker=asked.cpus_per_worker,
-            gpus_per_worker=asked.gpus_per_worker,
-            max_failures=asked.max_failures,
-            tracking=_tracking(study, where, settings),
-            on_epoch=lambda fold, epoch, scores: progress({"ok": 1}),
-        )
-    _write(where, training)
+        try:
+            training = _train(study, items, where, settings, folds, lambda *_: progress({"ok": 1}))
+        except ValueError as error:
+            raise Fatal(f"train_text: {error}") from error
+    _write(where, training, settings["encoder"])
     reporter.say(f"train_text: done in {format_seconds(progress.seconds())}, {summary(training.verdict)}")
     if training.truncated:
         reporter.say(f"train_text: {training.truncated:,} texts were cut to the longest that the encoder reads")
+
+
+def _train(
+    study: Study, items: Items, where: str, settings: dict[str, Any], folds: list[int], on_epoch: OnEpoch
+) -> TextTraining:
+    asked = study.train_text
+    return train_text(
+        items.examples,
+        kind=items.task,
+        classes=items.classes,
+        out=storage.join(where, "folds"),
+        encoder=asked.encoder,
+        revision=settings["revision"],
+        pooling=asked.pooling,
+        max_length=asked.max_length,
+        folds=asked.folds,
+        chosen_folds=folds,
+        seed=asked.seed,
+        epochs=asked.epochs,
+        batch_size=asked.batch_size,
+        learning_rate=asked.learning_rate,
+        weight_decay=asked.weight_decay,
+        warmup_fraction=asked.warmup_fraction,
+        clip_norm=asked.max_grad_norm,
+        keep=asked.keep,
+        launcher=asked.launcher,
+        workers=asked.workers_per_fold,
+        cpus_per_worker=asked.cpus_per_worker,
+        gpus_per_worker=asked.gpus_per_worker,
+        max_failures=asked.max_failures,
+        tracking=_tracking(study, where, settings),
+        on_epoch=on_epoch,
+    )
 
 
 def summary(verdict: Verdict) -> str:
@@ -126,18 +149,17 @@ def _tracking(study: Study, where: str, settings: dict[str, Any]) -> Tracking | 
     return Tracking(asked.tracking, project=asked.project, group=group, mode=mode, config=settings)
 
 
-def _write(where: str, training: TextTraining) -> None:
-    """The result's files, the mark that makes them count last."""
-    for name, table in (
-        ("predictions", training.predictions),
-        ("scores", training.scores),
-        ("history", training.history),
-    ):
+def _write(where: str, training: TextTraining, model: str) -> None:
+    """The result's files, the mark that makes them count last. `model` is what they call the one that was trained."""
+    verdict, scores = training.verdict, training.scores
+    names = [model if name == verdict.model else name for name in scores["model"].to_pylist()]
+    scores = scores.set_column(scores.schema.get_field_index("model"), "model", pa.array(names, pa.string()))
+    for name, table in (("predictions", training.predictions), ("scores", scores), ("history", training.history)):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
-    storage.write_json(storage.join(where, "verdict.json"), asdict(training.verdict))
-    models = {str(fold): model for fold, model in training.models.items()}
+    storage.write_json(storage.join(where, "verdict.json"), {**asdict(verdict), "model": model})
+    models = {str(fold): model.removeprefix(where).lstrip("/") for fold, model in training.models.items()}
     done = {"models": models, "truncated": training.truncated, "rows": len(training.predictions)}
     storage.write_json(storage.join(where, "_done.json"), done)
 
@@ -155,11 +177,11 @@ def read_verdict(where: str) -> Verdict:
 
 
 def models(where: str) -> dict[int, str]:
-    """Fold -> folder of its model. Folders are told relative to the training's own where they lie in it."""
+    """Fold -> folder of its model. They are stored relative to the training's own, so that a workspace can be moved."""
     done = storage.read_json(storage.join(where, "_done.json"))
     if done is None:
         raise Fatal(f"the training in {where} is not complete: run train_text first")
-    return {int(fold): model for fold, model in done["models"].items()}
+    return {int(fold): storage.join(where, model) for fold, model in done["models"].items()}
 
 
 def results(study: Study, current: Collection[str]) -> Iterator[dict[str, Any]]:
