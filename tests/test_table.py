@@ -9,7 +9,7 @@ import pytest
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
-from seewhy.table import Table, digest, digest_ids, missing_rows
+from seewhy.table import Table, digest, digest_ids, missing_rows, read_rows
 
 SCHEMA = schema.row_stage(pa.field("text", pa.string()))
 
@@ -135,3 +135,25 @@ def test_a_full_disk_is_fatal_and_leaves_nothing(tmp_path: Path, monkeypatch: py
     with pytest.raises(Fatal, match="no space left"):
         storage.write_whole(str(tmp_path / "x" / "file"), b"data")
     assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_one_row_is_read_without_its_heavy_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rows of a megabyte: a row group each, of which the wanted ones alone are read, in the order asked for."""
+    table = Table(str(tmp_path), schema.row_stage(pa.field("data", pa.binary())))
+    data = [bytes([i]) * (1 << 20) for i in range(8)]
+    nothing = pa.nulls(8, pa.string())
+    columns = [[f"{i}" for i in range(8)], data, nothing, nothing, nothing]
+    table.append(pa.table(columns, schema=table.schema), generation=1)
+    asked: list[list[int]] = []
+    real = pq.ParquetFile.read_row_groups
+
+    def read(self: pq.ParquetFile, groups: list[int], **options: object) -> pa.Table:
+        asked.append(groups)
+        return real(self, groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read)
+    where = pa.table({"part": pa.array([0, 0, 0], pa.int32()), "position": pa.array([5, 2, 5], pa.int32())})
+    found = pa.concat_tables(list(read_rows(table.parts(), where, ["id", "data"])))
+    assert found["id"].to_pylist() == ["5", "2", "5"]
+    assert [value[:1] for value in found["data"].to_pylist()] == [b"\x05", b"\x02", b"\x05"]
+    assert asked == [[2, 5]]

@@ -30,7 +30,7 @@ from seewhy import storage
 from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
 from seewhy.schema import ERROR_KIND, ID, REASON
 
-_ROW_GROUP = 16  # rows: one image can be read without all others of its part
+_GROUP_BYTES = 1 << 20  # of a row group: one image can be read without all others of its part
 _INDEX_THREADS = 16  # opening parts on object storage is all waiting
 _PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
 
@@ -104,7 +104,7 @@ class Table:
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
         name = f"part-{generation:06d}-{digest(ids)}.parquet"
         buffer = io.BytesIO()
-        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_ROW_GROUP)
+        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
         url = storage.join(self.url, name)
         storage.write_whole(url, buffer.getvalue())
         return url
@@ -208,6 +208,11 @@ class Table:
         return storage.read_json(storage.join(self.url, "_done.json"))
 
 
+def _group_rows(rows: pa.Table) -> int:
+    groups = max(1, rows.nbytes // _GROUP_BYTES)
+    return max(1, len(rows) // groups)
+
+
 def index_parts(parts: Sequence[str]) -> pa.Table:
     """See `Table.index`. Parts never change, so what was read of the same parts is kept."""
     return _read_index(tuple(parts))
@@ -221,13 +226,14 @@ def _read_index(parts: tuple[str, ...]) -> pa.Table:
         return pa.schema([*fields, ("part", pa.int32()), ("position", pa.int32())]).empty_table()
     threads = 1 if storage.scheme(parts[0]) == "file" else _INDEX_THREADS
     with ThreadPoolExecutor(min(len(parts), threads)) as pool:
-        keys = list(pool.map(lambda url: read_part(url, [ID, ERROR_KIND, REASON]), parts))
+        keys = list(pool.map(lambda url: read_part(url, [ID, ERROR_KIND, REASON]).combine_chunks(), parts))
     lengths = [len(piece) for piece in keys]
     index = pa.concat_tables(keys).combine_chunks()
     index = index.append_column("part", pa.array(np.repeat(np.arange(len(parts), dtype=np.int32), lengths)))
     positions = [np.arange(length, dtype=np.int32) for length in lengths]
     index = index.append_column("position", pa.array(np.concatenate(positions)))
-    if pc.count_distinct(index.column(ID)).as_py() == len(index):
+    generations = {match[1] for url in parts if (match := _PART.search(url))}
+    if len(generations) == 1:  # one run tells each id once
         return index
     order = index.select([ID]).append_column("order", pa.array(np.arange(len(index), dtype=np.int64)))
     newest = order.group_by(ID).aggregate([("order", "max")]).column("order_max")
