@@ -72,32 +72,30 @@ def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]],
     need_done(fetch.table(study), fetch.source(study), step=step, before="fetch")
     need_done(caption.table(study), caption.source(study), step=step, before="caption")
     table = rows.table.select(["row", "source_id", "target"])
-    fetched = _lookup(caption.images_of(study), schema.ID, "image_id")
-    image_ids = [fetched.get(one) for one in table.column("source_id").to_pylist()]
-    why_not = _reasons(fetch.table(study).index())
-    lost = Counter(
-        why_not.get(source, "missing")
-        for source, image in zip(table.column("source_id").to_pylist(), image_ids, strict=True)
-        if image is None
-    )
-    losses += [("Image not fetched", -count, reason) for reason, count in sorted(lost.items())]
-    table = table.append_column("id", pa.array(image_ids, pa.string())).filter(
-        pc.is_valid(pa.array(image_ids, pa.string()))
-    )
+    images = _lookup(caption.images_of(study), schema.ID, "image_id")
+    table = _joined(table, "source_id", images, _reasons(fetch.table(study).index()), schema.ID, "fetched", losses)
     losses.append(("Rows with an image", len(table), ""))
+    texts = _lookup(caption.captioned(study), schema.ID, "text")
+    table = _joined(table, schema.ID, texts, _reasons(caption.table(study).index()), "text", "captioned", losses)
+    table = table.select(["row", schema.ID, "text", "target"])
+    return table.append_column("group", table.column(schema.ID))
 
-    captions = _lookup(caption.captioned(study), schema.ID, "text")
-    texts = [captions.get(one) for one in table.column("id").to_pylist()]
-    why_not = _reasons(caption.table(study).index())
-    lost = Counter(
-        why_not.get(image, "missing")
-        for image, text in zip(table.column("id").to_pylist(), texts, strict=True)
-        if text is None
-    )
-    losses += [("Image not captioned", -count, reason) for reason, count in sorted(lost.items())]
-    table = table.append_column("text", pa.array(texts, pa.string()))
-    table = table.filter(pc.is_valid(table.column("text"))).select(["row", "id", "text", "target"])
-    return table.append_column("group", table.column("id"))
+
+def _joined(
+    table: pa.Table,
+    key: str,
+    found: dict[str, str],
+    why_not: dict[str, str],
+    column: str,
+    done: str,
+    losses: list[tuple[str, int, str]],
+) -> pa.Table:
+    """The rows whose `key` was found, with what was found as `column`; the others go into `losses` by reason."""
+    keys = table.column(key).to_pylist()
+    lost = Counter(why_not.get(one, "missing") for one in keys if one not in found)
+    losses += [(f"Image not {done}", -count, reason) for reason, count in sorted(lost.items())]
+    table = table.append_column(column, pa.array([found.get(one) for one in keys], pa.string()))
+    return table.filter(pc.is_valid(table.column(column)))
 
 
 def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
