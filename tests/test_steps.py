@@ -18,9 +18,10 @@ from PIL import Image
 from seewhy.cli import app
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
-from seewhy.steps import caption, explain_words, fetch, report, rows, train_text
+from seewhy.steps import caption, explain_words, fetch, report, train_text
 from seewhy.steps.closer import look
 from seewhy.steps.items import gather
+from seewhy.steps.once import forget
 from seewhy.steps.order import plans, run_study, tables
 from seewhy.study import Study, load_study
 from seewhy.table import read_part
@@ -66,7 +67,7 @@ def study_of(home: Path, **sections: object) -> Study:
     (home / "study.yaml").write_text(yaml.safe_dump(value))
     if not (home / "encoder").exists():
         save_tiny_bert(home / "encoder", positions=256)
-    rows._read.cache_clear()  # the same path holds other films in the next test
+    forget()  # the same path holds other films in the next test
     return load_study(str(home / "study.yaml"))
 
 

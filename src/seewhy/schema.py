@@ -65,7 +65,50 @@ EXPLANATIONS = row_stage(
     pa.field("sentences", pa.list_(SPAN)),
 )
 
+MAPS = row_stage(
+    pa.field("fold", pa.int32()),  # of the model that explained the image: the one that did not see it
+    pa.field("outputs", pa.list_(pa.float32())),  # (K,) class probabilities, or (1,) the prediction
+    pa.field("explained", pa.int32()),  # the output that the map explains
+    pa.field("map", pa.binary()),  # height * width bytes, row by row, over the whole image; 255 stands for `scale`
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+    pa.field("scale", pa.float32()),  # the largest raw value; 0 where nothing speaks for the output
+)
+
+FAITHFULNESS = row_stage(
+    pa.field("deletion", pa.float32()),  # area under the output as the hottest pixels go first; low is faithful
+    pa.field("insertion", pa.float32()),  # area under the output as the hottest pixels come first; high is faithful
+    pa.field("deletion_random", pa.float32()),  # the same by random maps of the same values, mean over several
+    pa.field("insertion_random", pa.float32()),
+    pa.field("randomised", pa.float32()),  # rank correlation with the map of a model whose head was drawn anew
+)
+
+TOKENS = row_stage(pa.field("words", pa.list_(pa.string())))  # in the order of the text, repeats kept
+
 # Whole-table results: no failures, one row a thing.
+
+PROBE = pa.schema(
+    [
+        pa.field("output", pa.string()),  # class, or the target's name
+        pa.field("rank", pa.int32()),  # from 1, by weight, within the output
+        pa.field("word", pa.string()),
+        pa.field("weight", pa.float64()),  # of the sparse linear probe fitted to all texts
+        pa.field("hits", pa.int64()),  # texts of the class that hold the word; null for numbers
+        pa.field("total", pa.int64()),  # texts that hold the word
+        pa.field("base_rate", pa.float64()),  # share of the class among all texts
+        pa.field("lift", pa.float64()),  # (hits / total) / base rate, with its Wilson interval
+        pa.field("lift_low", pa.float64()),
+        pa.field("lift_high", pa.float64()),
+        pa.field("selection", pa.float64()),  # share of the subsamples whose probe gave the word a weight of that sign
+        pa.field("held_out_hits", pa.int64()),  # of the texts that the weights were not fitted to
+        pa.field("held_out_total", pa.int64()),
+        pa.field("mean_with", pa.float64()),  # numbers: the target's mean over texts with the word, and without
+        pa.field("mean_without", pa.float64()),
+        pa.field("difference", pa.float64()),  # mean_with - mean_without, with its bootstrap interval
+        pa.field("difference_low", pa.float64()),
+        pa.field("difference_high", pa.float64()),
+    ]
+)
 
 PREDICTIONS = pa.schema(
     [

@@ -35,6 +35,9 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
 
+    def __hash__(self) -> int:  # pydantic's own cannot hash lists
+        return hash(self.model_dump_json())
+
 
 class Manifest(_Section):
     """Where the table of images is, and what its columns mean."""

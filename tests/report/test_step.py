@@ -12,8 +12,9 @@ import yaml
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
-from seewhy.steps import explain_words, fetch, report, rows, train_text
+from seewhy.steps import explain_words, fetch, report, train_text
 from seewhy.steps.items import gather
+from seewhy.steps.once import forget
 from seewhy.study import Study, load_study
 from seewhy.table import digest_text
 from tests.report.page import read_page
@@ -60,7 +61,7 @@ def study_of(home: Path, *, films: list[tuple[str, str, float, str]] = FILMS) ->
         "report": {"min_items": 1},
     }
     (home / "study.yaml").write_text(yaml.safe_dump(value))
-    rows._read.cache_clear()
+    forget()
     return load_study(str(home / "study.yaml"))
 
 

@@ -10,6 +10,7 @@ from seewhy.caption import Caption, identity
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import fetch
+from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
@@ -23,13 +24,27 @@ def config(study: Study) -> dict[str, Any]:
     return identity(**_arguments(study))
 
 
+def parts(study: Study) -> tuple[str, ...]:
+    return tuple(table(study).parts()) if study.manifest.text is None else ()
+
+
 def images_of(study: Study) -> pa.Table:
     """source id -> image id, part and position of the images that were fetched."""
+    return _images_of(study, fetch.parts(study))
+
+
+@once_a_run
+def _images_of(study: Study, _parts: tuple[str, ...]) -> pa.Table:
     return fetch.table(study).locate(fetch.source(study).keys.column(schema.ID), ["image_id"])
 
 
 def source(study: Study) -> Source:
     """Distinct images: one that stands behind several URLs is captioned once."""
+    return _source(study, fetch.parts(study))
+
+
+@once_a_run
+def _source(study: Study, _parts: tuple[str, ...]) -> Source:
     found = images_of(study)
     order = found.append_column("order", pa.array(range(len(found)), pa.int64()))
     first = order.group_by("image_id").aggregate([("order", "min")]).column("order_min").sort()

@@ -7,6 +7,7 @@ from seewhy import schema, storage
 from seewhy.fetch import VERSION, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source
+from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
 from seewhy.steps.rows import manifest_rows, tell
 from seewhy.study import Study
@@ -17,6 +18,12 @@ def table(study: Study) -> Table:
     return Table(storage.join(study.workspace, "fetch", digest(_config(study))[:12]), schema.IMAGES)
 
 
+def parts(study: Study) -> tuple[str, ...]:
+    """URLs of the images' parts; none for a study without images."""
+    return tuple(table(study).parts()) if study.manifest.image is not None else ()
+
+
+@once_a_run
 def source(study: Study) -> Source:
     """Distinct sources in the order of the manifest."""
     rows = manifest_rows(study).table

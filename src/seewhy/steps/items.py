@@ -1,7 +1,7 @@
 """The rows joined with what the earlier steps made of them: texts with targets, and every row lost on the way."""
 
-from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from seewhy import schema
 from seewhy.failure import Fatal
 from seewhy.manifest import Rows
 from seewhy.steps import caption, fetch
+from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import need_done
 from seewhy.steps.rows import manifest_rows
 from seewhy.study import Study
@@ -38,14 +39,30 @@ class Items:
     classes: tuple[str, ...]
     losses: list[tuple[str, int, str]]
 
+    @cached_property
     def identity(self) -> str:
         """Names the data: rows, ids, groups, texts and targets."""
-        columns = [self.examples.column(name).to_pylist() for name in ("row", schema.ID, "group", "target")]
-        return digest([*columns, [digest_text(text) for text in self.examples.column("text").to_pylist()]])
+        columns = ("row", schema.ID, "group", "target", "text")
+        pieces = self.examples.select(columns).to_batches(max_chunksize=10_000)
+        return digest([digest(piece.to_pydict()) for piece in pieces])
 
 
 def gather(study: Study, *, step: str) -> Items:
-    """Joins manifest, images and captions. Raises Fatal where a step before `step` is not complete."""
+    """Joins manifest, images and captions. Raises Fatal where a step before `step` is not complete.
+
+    Several steps of one run ask for the same: what was joined last is kept as long as the tables have not grown.
+    """
+    if study.manifest.text is None:
+        need_done(fetch.table(study), fetch.source(study), step=step, before="fetch")
+        need_done(caption.table(study), caption.source(study), step=step, before="caption")
+    items = _gather(study, fetch.parts(study), caption.parts(study))
+    if not len(items.examples):
+        raise Fatal(f"{step} has nothing to work on: no row has a text")
+    return items
+
+
+@once_a_run
+def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
     rows = manifest_rows(study)
     losses: list[tuple[str, int, str]] = [("Rows in the manifest", rows.read, "")]
     losses += [("Left out", -count, reason) for reason, count in rows.dropped.items()]
@@ -56,9 +73,7 @@ def gather(study: Study, *, step: str) -> Items:
         examples = table.add_column(1, schema.ID, ids)
         examples = examples.append_column("group", _groups(study, rows, ids))
     else:
-        examples = _with_captions(study, rows, losses, step)
-    if not len(examples):
-        raise Fatal(f"{step} has nothing to work on: no row has a text")
+        examples = _with_captions(study, rows, losses)
     losses.append(("Rows with a text and a target", len(examples), ""))
     texts = _distinct(examples.select([schema.ID, "text"]))
     if len(texts) < len(examples):
@@ -68,15 +83,14 @@ def gather(study: Study, *, step: str) -> Items:
     return Items(examples, texts, rows.task, rows.classes, losses)
 
 
-def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]], step: str) -> pa.Table:
-    need_done(fetch.table(study), fetch.source(study), step=step, before="fetch")
-    need_done(caption.table(study), caption.source(study), step=step, before="caption")
+def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]]) -> pa.Table:
     table = rows.table.select(["row", "source_id", "target"])
-    images = _lookup(caption.images_of(study), schema.ID, "image_id")
-    table = _joined(table, "source_id", images, _reasons(fetch.table(study).index()), schema.ID, "fetched", losses)
+    images = caption.images_of(study).select([schema.ID, "image_id"])
+    table = _joined(table, "source_id", images, fetch.table(study).index(), schema.ID, "fetched", losses)
     losses.append(("Rows with an image", len(table), ""))
-    texts = _lookup(caption.captioned(study), schema.ID, "text")
-    table = _joined(table, schema.ID, texts, _reasons(caption.table(study).index()), "text", "captioned", losses)
+    table = _joined(
+        table, schema.ID, caption.captioned(study), caption.table(study).index(), "text", "captioned", losses
+    )
     table = table.select(["row", schema.ID, "text", "target"])
     return table.append_column("group", table.column(schema.ID))
 
@@ -84,18 +98,25 @@ def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]],
 def _joined(
     table: pa.Table,
     key: str,
-    found: dict[str, str],
-    why_not: dict[str, str],
+    found: pa.Table,
+    index: pa.Table,
     column: str,
     done: str,
     losses: list[tuple[str, int, str]],
 ) -> pa.Table:
-    """The rows whose `key` was found, with what was found as `column`; the others go into `losses` by reason."""
-    keys = table.column(key).to_pylist()
-    lost = Counter(why_not.get(one, "missing") for one in keys if one not in found)
-    losses += [(f"Image not {done}", -count, reason) for reason, count in sorted(lost.items())]
-    table = table.append_column(column, pa.array([found.get(one) for one in keys], pa.string()))
+    """The rows whose `key` was found, with what was found (id, value) as `column`; the others go into `losses`."""
+    table = table.append_column(column, _looked_up(table.column(key), found))
+    lost = table.filter(pc.is_null(table.column(column))).column(key)
+    why_not = _looked_up(lost, _reasons(index)).fill_null("missing")
+    counted = {one["values"]: one["counts"] for one in pc.value_counts(why_not).to_pylist()}
+    losses += [(f"Image not {done}", -count, reason) for reason, count in sorted(counted.items())]
     return table.filter(pc.is_valid(table.column(column)))
+
+
+def _looked_up(keys: pa.ChunkedArray, found: pa.Table) -> pa.ChunkedArray:
+    """For each key the second column of `found` where the first one holds it, else null."""
+    place = pc.index_in(keys, value_set=found.column(0).combine_chunks())
+    return found.column(1).combine_chunks().take(place.combine_chunks())
 
 
 def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
@@ -103,7 +124,8 @@ def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
     sources = rows.table["source_id"].to_pylist()
     pictures: dict[str, str] = {}
     if study.manifest.image is not None:
-        pictures = _lookup(caption.images_of(study), schema.ID, "image_id")
+        found = caption.images_of(study)
+        pictures = dict(zip(found[schema.ID].to_pylist(), found["image_id"].to_pylist(), strict=True))
     nodes: dict[str, int] = {}
     texts, images = [], []
     for place, (text, source) in enumerate(zip(ids.to_pylist(), sources, strict=True)):
@@ -115,15 +137,11 @@ def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
     return pa.array([str(component[text]) for text in texts], pa.string())
 
 
-def _lookup(table: pa.Table, key: str, value: str) -> dict[str, str]:
-    return dict(zip(table.column(key).to_pylist(), table.column(value).to_pylist(), strict=True))
-
-
-def _reasons(index: pa.Table) -> dict[str, str]:
-    """id -> ``reason (kind)`` of the rows that failed."""
+def _reasons(index: pa.Table) -> pa.Table:
+    """id, ``reason (kind)`` of the rows that failed."""
     failed = index.filter(pc.is_valid(index.column(schema.ERROR_KIND)))
-    columns = (failed.column(name).to_pylist() for name in (schema.ID, schema.REASON, schema.ERROR_KIND))
-    return {one: f"{reason} ({kind})" for one, reason, kind in zip(*columns, strict=True)}
+    why = pc.binary_join_element_wise(failed[schema.REASON], " (", failed[schema.ERROR_KIND], ")", "")
+    return pa.table({schema.ID: failed[schema.ID], "why": why})
 
 
 def _distinct(table: pa.Table) -> pa.Table:

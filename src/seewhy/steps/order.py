@@ -9,6 +9,7 @@ from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import caption, explain_words, fetch, train_text
 from seewhy.steps.items import gather
+from seewhy.steps.once import forget
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
 from seewhy.table import Table
@@ -16,6 +17,7 @@ from seewhy.table import Table
 
 def run_study(study: Study, reporter: Reporter, *, until: str | None = None, only: str | None = None) -> None:
     """Runs the steps that the study needs, in order; what is done already is told in a line and costs seconds."""
+    forget()
     names = steps.wanted(study)
     for name in (until, only):
         if name is not None and name not in names:
@@ -31,6 +33,7 @@ def run_study(study: Study, reporter: Reporter, *, until: str | None = None, onl
 
 
 def plans(study: Study) -> list[Plan]:
+    forget()
     return [steps.PLAN[name](study) for name in steps.wanted(study)]
 
 
@@ -42,6 +45,7 @@ def tables(study: Study) -> Iterator[dict[str, Any]]:
 
     A current table counts the rows that this study asks for, any other all that it holds.
     """
+    forget()
     current = _current(study)
     for name, columns in _SCHEMAS.items():
         folder = storage.join(study.workspace, name)

@@ -3,18 +3,18 @@
 import os
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 
 import pyarrow as pa
 
 from seewhy import storage
 from seewhy.manifest import Rows, read_manifest
 from seewhy.progress import Reporter
+from seewhy.steps.once import once_a_run
 from seewhy.study import Manifest, Study
 from seewhy.table import digest_text
 
 
-@lru_cache(maxsize=4)
+@once_a_run
 def _read(manifest: str, limit: int | None) -> Rows:
     asked = Manifest.model_validate_json(manifest)
     rows = read_manifest(

@@ -48,7 +48,7 @@ def config(study: Study, items: Items) -> dict[str, Any]:
         **settings,
         "revision": encoder.revision,
         "encoder_identity": encoder.identity,
-        "data": items.identity(),
+        "data": items.identity,
         "rows": len(items.examples),
         "task": items.task,
         "classes": list(items.classes),
