@@ -35,8 +35,11 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
+# grad-cam, which our maps are held against, asks for torchvision, which it does not need here and of which there is no
+# build for every torch: so it goes in without its dependencies.
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-deps grad-cam==1.5.7 ttach==0.0.3 opencv-python-headless==5.0.0.93
 	touch $@
 
 $(VENV)/installed-check: $(VENV)/installed-test

@@ -1,13 +1,17 @@
 """The caption stage: ids, order, failures and the text as it is stored."""
 
 import pickle
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from seewhy import schema
 from seewhy.caption import Caption, identity, tidy
 from seewhy.failure import Failure
+from seewhy.fetch import Fetch
+from seewhy.images import MAX_PIXELS
 from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Request
 from seewhy.vlm.fake import FakeBackend
 
@@ -119,3 +123,16 @@ def test_its_identity_is_plain_and_follows_what_changes_a_caption():
     assert plain == {"stage": "caption", "stage_code": 1, "backend": "fake", "code": 1, "prompt": "say"}
     assert identity(backend="fake") == identity(backend="fake", prompt=DEFAULT_PROMPT) != plain
     assert pickle.loads(pickle.dumps(plain)) == plain
+
+
+@pytest.mark.slow
+def test_an_image_as_large_as_the_study_lets_it_be_is_captioned(tmp_path: Path) -> None:
+    """Fetched under a limit above the one of `images`, which must not come back when a model looks at it."""
+    path = tmp_path / "wide.png"
+    Image.new("1", (MAX_PIXELS // 10_000 + 1, 10_000), 1).save(path)
+    stage = Fetch(schemes=["file"], roots=[str(tmp_path)], max_pixels=2 * MAX_PIXELS)
+    fetched = stage(pa.table({"id": ["a"], "source": [str(path)]}))
+    stage.close()
+    assert fetched["reason"].to_pylist() == [None]
+    (row,) = Caption(backend="tiny", device="cpu")(fetched).to_pylist()
+    assert (row["reason"], bool(row["text"])) == (None, True)

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from threading import Thread
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from seewhy import schema
 from seewhy.fetch import Fetch
@@ -155,6 +157,19 @@ def test_a_bomb_is_not_unpacked_before_it_is_refused(server):
     tracemalloc.stop()
     assert row["reason"] == "too_large"
     assert peak < 3_000_000  # of the 15 MB inside
+
+
+def test_a_batch_holds_each_image_once(tmp_path):
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(path)
+    stage = Fetch(schemes=["file"], roots=[str(tmp_path)])
+    before = pa.total_allocated_bytes()
+    out = stage(pa.table({"id": ["a", "b", "c"], "source": [str(path), str(tmp_path / "none.png"), str(path)]}))
+    copied = pa.total_allocated_bytes() - before
+    stage.close()
+    whole = path.read_bytes()
+    assert out["image"].to_pylist() == [whole, None, whole]
+    assert copied < len(whole) / 10  # of 120 kB twice: the table points at the bytes that were read
 
 
 def test_pixels_are_capped(server):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
 from seewhy.failure import BAD_INPUT, KINDS, Failure
-from seewhy.images import BadImage, Checked, check_image, decode, image_id, thumbnail
+from seewhy.images import MAX_PIXELS, BadImage, Checked, check_image, decode, image_id, thumbnail
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL")  # as images.py sets it, which pytest resets
 
@@ -50,7 +50,7 @@ def reason(data: bytes, **limits: int) -> str:
     assert isinstance(found, Failure), f"{found} is no failure"
     assert found.kind == BAD_INPUT
     with pytest.raises(BadImage):
-        decode(data, max_pixels=limits.get("max_pixels", 10**8)) if "max_bytes" not in limits else decode(b"")
+        decode(data, max_pixels=limits.get("max_pixels", MAX_PIXELS)) if "max_bytes" not in limits else decode(b"")
     return found.reason
 
 
@@ -213,6 +213,13 @@ def test_pixels_are_capped_to_the_pixel():
         data = encoded(quarters(), format)
         assert isinstance(check_image(data, max_pixels=512), Checked)
         assert reason(data, max_pixels=511) == "too_many_pixels"
+
+
+def test_what_a_higher_limit_let_pass_is_not_refused_later():
+    data = encoded(Image.new("L", (MAX_PIXELS // 10_000 + 1, 10_000), 90), "JPEG")
+    assert reason(data) == "too_many_pixels"
+    assert isinstance(check_image(data, max_pixels=2 * MAX_PIXELS), Checked)
+    assert Image.open(io.BytesIO(thumbnail(data, size_px=50))).size == (50, 50)
 
 
 def chunk(name: bytes, body: bytes) -> bytes:

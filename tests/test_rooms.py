@@ -8,13 +8,14 @@ PACKAGE = ROOT / "src" / "seewhy"
 
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
-    ["failure", "schema", "progress"],
-    ["storage", "images"],
-    ["table"],
+    ["failure", "schema", "progress", "near_duplicates", "heat"],
+    ["storage", "images", "hub", "overlay", "cam_layers"],
+    ["table", "cam", "faithfulness"],
     ["vlm.base", "fetch", "manifest"],
-    ["vlm", "run"],
-    ["caption", "study", "train", "shapley", "report", "words"],
-    ["explain"],
+    ["vlm", "run", "sections"],
+    ["caption", "study", "train", "shapley", "report"],
+    ["words", "fold_models", "describe"],
+    ["explain", "explain_images"],
     ["steps"],
     ["demo"],
     ["cli"],

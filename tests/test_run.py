@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from seewhy.failure import Fatal
-from seewhy.run import Source, check_ids, read_block, run_stage
+from seewhy.run import Source, Stored, _handed_over, _Worker, check_ids, check_room, read_block, run_stage
 from seewhy.table import Table
 from tests.stages import SHOUT, Shout
 
@@ -49,13 +49,41 @@ def test_rows_come_from_the_parts_of_another_table(ray_cluster: None, tmp_path: 
     first, second = Table(str(tmp_path / "a"), SHOUT), Table(str(tmp_path / "b"), SHOUT)
     run_stage(Shout, {}, Source(keys(20)), first, rows_per_block=6, num_cpus=0.5)
     index = first.index()
-    source = Source(index.select(["id", "part", "position"]).take([19, 3, 4, 0]), first.parts(), {"text": "text"})
+    keys_of = index.select(["id", "part", "position"]).take([19, 3, 4, 0])
+    source = Source(keys_of, (Stored(first.parts(), {"text": "text"}),))
     assert read_block(source, source.keys).column("text").to_pylist() == [
         f"TEXT {i}" for i in ("0019", "0003", "0004", "0000")
     ]
     run_stage(Shout, {}, source, second, rows_per_block=2, num_cpus=0.5)
+    there = second.locate(keys_of["id"])
+    both = keys_of.append_column("other_part", there["part"].take([3, 1, 2, 0]))
+    both = both.append_column("other_position", there["position"].take([3, 1, 2, 0]))
+    other = Stored(second.parts(), {"louder": "text"}, part="other_part", position="other_position")
+    assert read_block(Source(both, (*source.stored, other)), both).column_names == ["id", "text", "louder"]
     found = dict(zip(*second.read(["id", "text"]).to_pydict().values(), strict=True))
     assert found == {i: f"TEXT {i}" for i in ("0000", "0003", "0004", "0019")}
+
+
+def test_a_block_that_was_committed_is_not_run_again(tmp_path: Path) -> None:
+    """A node that dies takes the answers of its last blocks with it, but not what it had written."""
+    table, log = Table(str(tmp_path / "t"), SHOUT), tmp_path / "log"
+    log.mkdir()
+    block = keys(5, r0002="poison")
+    worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=1)
+    first, again = worker(block).to_pylist(), worker(block).to_pylist()
+    assert first == again == [{"fatal": None, "ok": 4, "transient": 0, "rejected": 0, "bad_input": 1}]
+    assert worked_on(log) == block["id"].to_pylist()
+    worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=2)
+    worker(block)
+    assert worked_on(log) == block["id"].to_pylist() * 2
+
+
+def test_a_large_job_hands_ray_several_blocks_at_a_time() -> None:
+    assert _handed_over(500, 64, 2) == 64
+    assert _handed_over(64 * 256, 64, 2) == 64
+    assert _handed_over(64 * 257, 64, 2) == 128
+    assert _handed_over(64 * 257, 64, 100) == 64  # many workers need many blocks
+    assert _handed_over(10_000_000, 64, 8) == 611 * 64
 
 
 def test_a_lost_row_stops_the_job(ray_cluster: None, tmp_path: Path) -> None:
@@ -84,6 +112,14 @@ def test_too_many_failed_rows_end_the_job_after_all_are_committed(ray_cluster: N
 def test_a_worker_no_node_can_hold_is_refused(ray_cluster: None, tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="1000 CPU"):
         run_stage(Shout, {}, Source(keys(5)), Table(str(tmp_path), SHOUT), rows_per_block=5, num_cpus=1000)
+
+
+def test_where_nodes_still_come_any_worker_is_waited_for(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"num_cpus": 1000, "num_gpus": 8, "memory": 2**50, "accelerator_type": "H100"}
+    with pytest.raises(Fatal, match="1000 CPU, 8 GPU"):
+        check_room(**wanted)
+    monkeypatch.setenv("SEEWHY_AUTOSCALES", "1")
+    check_room(**wanted)
 
 
 def test_check_ids_sees_a_swap() -> None:

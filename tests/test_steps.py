@@ -18,7 +18,7 @@ from PIL import Image
 from seewhy.cli import app
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
-from seewhy.steps import caption, explain_words, fetch, report, train_text
+from seewhy.steps import caption, explain_words, fetch, report, train_text, training
 from seewhy.steps.closer import look
 from seewhy.steps.items import gather
 from seewhy.steps.once import forget
@@ -98,7 +98,7 @@ def test_every_row_is_accounted_for_and_a_rerun_touches_nothing(ray_cluster: Non
 
     counts = caption.table(study).counts()
     assert (counts.rows_in, counts.ok) == (36, 36)  # 37 rows, two of which share an image
-    predictions = train_text.read_table(train_text.folder(study, items), "predictions")
+    predictions = training.read_table(train_text.folder(study, items), "predictions")
     assert sorted(predictions["row"].to_pylist()) == [i for i in range(40) if i not in (3, 4, 5)]
     folds = dict(zip(predictions["row"].to_pylist(), predictions["fold"].to_pylist(), strict=True))
     assert folds[1] == folds[2]
@@ -118,8 +118,8 @@ def test_every_row_is_accounted_for_and_a_rerun_touches_nothing(ray_cluster: Non
     run_study(study, Reporter(stream=again))
     written = {name for name, at in snapshot(home).items() if before.get(name) != at}
     assert {os.path.basename(name) for name in written} <= {"_done.json"}
-    assert again.getvalue().count("nothing to do") == 5
-    assert [plan.new for plan in plans(study)] == [0, 0, 0, 0, 0]
+    assert again.getvalue().count("nothing to do") == 6
+    assert [plan.new for plan in plans(study)] == [0] * 6
 
 
 def test_a_changed_prompt_recomputes_captions_and_what_hangs_on_them(ray_cluster: None, home: Path) -> None:
@@ -139,7 +139,7 @@ def test_text_from_the_manifest_needs_no_images(ray_cluster: None, home: Path) -
     manifest = {"path": "films.csv", "text": "title", "target": "score", "image": None}
     study = study_of(home, manifest=manifest)
     run_study(study, Reporter(quiet=True))
-    assert [p.step for p in plans(study)] == ["train_text", "explain_words", "report"]
+    assert [p.step for p in plans(study)] == ["train_text", "explain_words", "probe", "report"]
     assert gather(study, step="test").examples["text"].to_pylist()[:2] == ["film 0", "film 1"]
     assert (home / "out/report/index.html").exists()
     assert not (home / "out/fetch").exists()
@@ -231,7 +231,7 @@ def test_the_report_shows_this_study_s_sample_and_no_more(ray_cluster: None, hom
     items = gather(study, step="test")
     assert explain_words.plan(study).new == 0  # the smaller sample is part of the larger one
     assert report.find_words(study, items).table["total"].to_pylist()[0] == 4
-    assert report.plan(study).new == 4
+    assert report.plan(study).new == 37  # the rows that it is about
 
 
 def test_rows_that_share_an_image_or_a_text_are_one_group(ray_cluster: None, home: Path) -> None:
@@ -248,7 +248,7 @@ def test_rows_that_share_an_image_or_a_text_are_one_group(ray_cluster: None, hom
     assert groups[2] == groups[3] != groups[4]
     run_study(study, Reporter(quiet=True), only="train_text")
     where = train_text.folder(study, gather(study, step="test"))
-    folds = train_text.read_table(where, "predictions")["fold"].to_pylist()
+    folds = training.read_table(where, "predictions")["fold"].to_pylist()
     assert all(len({f for f, g in zip(folds, groups, strict=True) if g == one}) == 1 for one in groups)
 
 

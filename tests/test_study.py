@@ -81,6 +81,12 @@ def test_sizes() -> None:
     assert check_study(with_(fetch={"max_bytes": 77})).fetch.max_bytes == 77
 
 
+def test_a_block_of_the_largest_images_is_no_more_than_a_worker_can_hold() -> None:
+    """Below 2 GiB, where Arrow's 32-bit offsets end, and below 3 GB held twice, as it is while its part is written."""
+    fetch = check_study(GOOD).fetch
+    assert 2 * fetch.resources.rows_per_block * fetch.max_bytes < 3e9
+
+
 def test_paths_are_beside_the_study(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(

@@ -41,7 +41,7 @@ class Caption:
         replies = self._backend.generate(requests) if requests else []
         for place, reply in zip(asked, replies, strict=True):
             answers[place] = reply
-        rows = [_row(key, answer) for key, answer in zip(ids, answers, strict=True)]
+        rows = [caption_row(key, answer) for key, answer in zip(ids, answers, strict=True)]
         return pa.Table.from_pylist(rows, schema=schema.CAPTIONS)
 
 
@@ -69,7 +69,8 @@ def _printable(character: str) -> str:
     return "" if unicodedata.category(character) in ("Cc", "Cs") else character
 
 
-def _row(key: str, answer: Answer) -> dict[str, object]:
+def caption_row(key: str, answer: Answer) -> dict[str, object]:
+    """A row of ``schema.CAPTIONS``; a text that is blank once tidied is rejected."""
     if answer.text is not None:
         answer = answered(tidy(answer.text), answer.finish_reason, answer.tokens_in, answer.tokens_out)
     failure = answer.failure

@@ -105,15 +105,19 @@ def explain(
 
 @app.command()
 def demo(
-    folder: Annotated[str, typer.Option("--folder", help="where posters, results and report go")] = "demo",
-    posters: Annotated[int, typer.Option("--posters", min=50, help="how many posters to draw")] = 600,
-    seed: Annotated[int, typer.Option("--seed", help="of the posters and their ratings")] = 0,
+    folder: Annotated[str, typer.Option("--folder", help="where pictures, results and reports go")] = "demo",
+    posters: Annotated[int, typer.Option("--posters", min=0, help="how many posters to draw; 0: no posters")] = 600,
+    photos: Annotated[int, typer.Option("--photos", min=0, help="how many photos to draw; 0: no photos")] = 600,
+    seed: Annotated[int, typer.Option("--seed", help="of all that is drawn")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draw posters whose ratings follow known effects, run a whole study over them, and show what came back."""
-    from seewhy.demo.run import run_demo
+    """Draw posters and photos with planted truth, run a whole study over each, and show what came back."""
+    from seewhy.demo.run import run_photos, run_posters
 
-    run_demo(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet))
+    if posters:
+        run_posters(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet))
+    if photos:
+        run_photos(folder, photos=photos, seed=seed, reporter=Reporter(quiet=quiet))
 
 
 @contextmanager

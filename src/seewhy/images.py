@@ -8,7 +8,7 @@ byte, so that 65535 is 255 and nothing is clipped.
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from PIL import (
 )
 
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure
+from seewhy.near_duplicates import fingerprint
 
 # What is not here is never opened: SVG, PDF, EPS (which would run Ghostscript) and forty more that Pillow knows.
 OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -40,7 +41,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 MAX_PIXELS = 100_000_000
+"""What `check_image` lets pass unless told otherwise. What it passed is decoded later without a limit of its own."""
 MAX_BYTES = 30_000_000
+_LOOKED_AT = 32  # pixels of either side that a fingerprint needs, and some
 MAX_SCANS = 200
 """Of a progressive JPEG: each costs a pass over the whole picture and may be a few bytes long. Real files have 10."""
 
@@ -74,12 +77,14 @@ class Checked:
         width: pixels, upright.
         height: pixels, upright.
         frames: 1 unless the file is an animation or has several pages.
+        fingerprint: of near_duplicates, of the picture upright.
     """
 
     format: str
     width: int
     height: int
     frames: int
+    fingerprint: bytes = field(default=b"", compare=False)
 
 
 class BadImage(ValueError):
@@ -108,30 +113,38 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
         image = _open(data, max_pixels)
         width, height = image.size
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            # An eighth of the size in grey: the whole entropy-coded stream is still read, which is what can be broken.
-            image.draft("L", (1, 1))
+            # Reduced and in grey: the whole entropy-coded stream is still read, which is what can be broken.
+            image.draft("L", (_LOOKED_AT, _LOOKED_AT))
             _guarded(image.load, data, image)
+            seen: Image.Image = image
         else:
-            _guarded(lambda: _rgb(image), data, image)
+            seen = _guarded(lambda: _rgb(image), data, image)
             width, height = image.size  # a TIFF, which Pillow itself turns upright, may have changed it
     except BadImage as error:
         return error.failure
-    if _orientation(image) in SIDEWAYS:
+    orientation = _orientation(image)
+    if orientation in SIDEWAYS:
         width, height = height, width
-    return Checked(str(image.format), width, height, _frames(image))
+    seen = seen.convert("L")
+    if turn := UPRIGHT.get(orientation):
+        seen = seen.transpose(turn)
+    return Checked(str(image.format), width, height, _frames(image), fingerprint(np.asarray(seen)))
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The picture as (H, W, 3) uint8 RGB, upright.
+def decode(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
+    """The picture as (H, W, 3) uint8 RGB, upright. What `check_image` passed, under whatever limit, this decodes.
+
+    Args:
+        max_pixels: for bytes that were never checked: a header may promise more pixels than there is memory.
 
     Raises:
-        BadImage: with the reasons of `check_image`. What that passed, this decodes.
+        BadImage: with the reasons of `check_image`.
     """
     return np.asarray(_upright(_open(data, max_pixels), data))
 
 
-def thumbnail(data: bytes, *, size_px: int, quality: int = 80, max_pixels: int = MAX_PIXELS) -> bytes:
-    """A JPEG whose longer side is `size_px` pixels at most (never enlarged).
+def thumbnail(data: bytes, *, size_px: int, quality: int = 80, max_pixels: int | None = None) -> bytes:
+    """A JPEG whose longer side is `size_px` pixels at most (never enlarged). `max_pixels` as in `decode`.
 
     Raises:
         BadImage: as `decode`.
@@ -145,7 +158,7 @@ def thumbnail(data: bytes, *, size_px: int, quality: int = 80, max_pixels: int =
     return out.getvalue()
 
 
-def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:
     """Read the header alone. Image.open is not used: its limit on pixels is one for the process, and it warns."""
     if not data:
         raise BadImage("empty", "0 bytes")
@@ -158,7 +171,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}; starts with {data[:16]!r}")
     image = _guarded(lambda: opener(io.BytesIO(data)), data, None)
     width, height = image.size
-    if width * height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         raise BadImage("too_many_pixels", f"{width} x {height} pixels, allowed are {max_pixels} in all")
     scans = data.count(b"\xff\xda") if isinstance(image, JpegImagePlugin.JpegImageFile) else 0
     if scans > MAX_SCANS:

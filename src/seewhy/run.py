@@ -1,17 +1,24 @@
 """run_stage: rows of a source through a stage's workers into a keyed table. The one place that knows Ray Data.
 
+map_tasks: a function of many items and one thing that they share, for what needs the whole table at once.
+
 A stage is a class built once per worker: ``__call__(batch: pa.Table) -> pa.Table``, the same ids out as in, in the same
 order. The driver finds the rows that the table lacks and cuts them into blocks of keys, small enough that losing one is
 cheap. A worker reads its block's rows itself, runs the stage, checks the ids and commits the block as one Parquet part
 before it answers: the answer is a count. So images never travel through the object store, and what was paid for is
 on storage before a killed node can lose it.
+
+Ray Data keeps some 40 KB in the driver for every block of its own, so a large job hands it several of ours at a time.
+What a kill can lose stays one of ours a worker: one that was committed already is not run again.
 """
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -25,24 +32,39 @@ class Stage(Protocol):
 
 
 @dataclass(frozen=True)
+class Stored:
+    """Columns of a source that lie in Parquet parts.
+
+    Attributes:
+        parts: URLs of the parts.
+        columns: name for the stage -> name in the parts.
+        part, position: columns of the keys that say in which part, and at which row of it (see `Table.index`).
+    """
+
+    parts: Sequence[str]
+    columns: Mapping[str, str]
+    part: str = "part"
+    position: str = "position"
+
+
+@dataclass(frozen=True)
 class Source:
     """The rows a stage is to see.
 
     Attributes:
-        keys: a column `id` without repeats, columns that travel with the key, and, where `parts` are given, the columns
-            part and position that say where the rest of the row lies (see `Table.index`).
-        parts: URLs of the Parquet parts that `keys` points into.
-        columns: name for the stage -> name in the parts.
+        keys: a column `id` without repeats, columns that travel with the key, and those that `stored` needs.
+        stored: where the rest of a row lies; read by the worker.
     """
 
     keys: pa.Table
-    parts: Sequence[str] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
+    stored: tuple[Stored, ...] = ()
 
     def rows_digest(self) -> str:
         """Names the set of rows, whatever their order."""
         return digest_ids(self.keys.column(ID))
 
+
+_RAY_BLOCKS = 256
 
 Progress = Callable[[Mapping[str, int]], None]
 """Called in the driver as blocks are committed, with rows by outcome: `ok` or a kind of failure."""
@@ -80,18 +102,17 @@ def run_stage(
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
-        blocks = [todo.slice(start, rows_per_block) for start in range(0, len(todo), rows_per_block)]
         worker_args = {
             "stage": stage,
             "stage_args": dict(stage_args),
-            "source": Source(todo.schema.empty_table(), list(source.parts), dict(source.columns)),
+            "source": Source(todo.schema.empty_table(), source.stored),
             "table": table,
             "generation": table.next_generation(),
         }
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
         if accelerator_type:
             resources["accelerator_type"] = accelerator_type  # type: ignore[assignment]
-        for counts in _map_blocks(blocks, worker_args, _at_most(workers, len(blocks)), resources):
+        for counts in _map_blocks(todo, rows_per_block, worker_args, workers, resources):
             if progress:
                 progress(counts)
     asked = source.keys.column(ID)
@@ -114,20 +135,33 @@ def _at_most(workers: int | tuple[int, int], blocks: int) -> tuple[int, int]:
     return max(1, min(low, blocks)), max(1, min(high, blocks))
 
 
+def _handed_over(rows: int, rows_per_block: int, most_workers: int) -> int:
+    """Rows of a block of Ray Data: a multiple of ours, so that there are few of them and still several a worker."""
+    blocks = -(-rows // rows_per_block)
+    return rows_per_block * -(-blocks // max(_RAY_BLOCKS, 16 * most_workers))
+
+
 def _map_blocks(
-    blocks: list[pa.Table], worker_args: dict[str, Any], workers: tuple[int, int], resources: dict[str, Any]
+    todo: pa.Table,
+    rows_per_block: int,
+    worker_args: dict[str, Any],
+    workers: int | tuple[int, int],
+    resources: dict[str, Any],
 ) -> Iterator[dict[str, int]]:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
     check_room(**{k: v for k, v in resources.items() if v is not None})
     DataContext.get_current().enable_progress_bars = False
+    fewest, most = _at_most(workers, -(-len(todo) // rows_per_block))
+    at_once = _handed_over(len(todo), rows_per_block, most)
+    blocks = [todo.slice(start, at_once) for start in range(0, len(todo), at_once)]
     dataset = ray.data.from_arrow(blocks).map_batches(
         _Worker,
-        batch_size=None,  # one call a block
+        batch_size=rows_per_block,  # one call a block of ours
         batch_format="pyarrow",
         fn_constructor_kwargs=worker_args,
-        compute=ActorPoolStrategy(min_size=workers[0], max_size=workers[1]),
+        compute=ActorPoolStrategy(min_size=fewest, max_size=most),
         **{name: value for name, value in resources.items() if value is not None},
     )
     for row in dataset.iter_rows():
@@ -189,23 +223,25 @@ class _Worker:
         return pa.table({"fatal": pa.array([self._fatal], pa.string()), **{k: [n] for k, n in counts.items()}})
 
     def _commit(self, keys: pa.Table) -> dict[str, int]:
-        rows = self._stage(read_block(self._source, keys))
-        check_ids(self._stage, keys, rows)
-        self._table.append(rows, generation=self._generation)
-        outcomes = [kind or "ok" for kind in rows.column(ERROR_KIND).to_pylist()]
+        kinds = self._table.committed(keys.column(ID), generation=self._generation)
+        if kinds is None:
+            rows = self._stage(read_block(self._source, keys))
+            check_ids(self._stage, keys, rows)
+            self._table.append(rows, generation=self._generation)
+            kinds = rows.column(ERROR_KIND)
+        outcomes = [kind or "ok" for kind in kinds.to_pylist()]
         return {name: outcomes.count(name) for name in ("ok", *KINDS)}
 
 
 def read_block(source: Source, keys: pa.Table) -> pa.Table:
     """The stage's input for a block of keys: what travels with the key, and what the parts hold, renamed."""
-    carried = [name for name in keys.column_names if name not in ("part", "position")]
-    if not source.parts:
-        return keys.select(carried)
-    pieces = list(read_rows(source.parts, keys, list(source.columns.values())))
-    stored = pa.concat_tables(pieces)
-    rows = keys.select(carried)
-    for name, stored_name in source.columns.items():
-        rows = rows.append_column(name, stored.column(stored_name))
+    places = {name for one in source.stored for name in (one.part, one.position)}
+    rows = keys.select([name for name in keys.column_names if name not in places])
+    for one in source.stored:
+        where = keys.select([one.part, one.position]).rename_columns(["part", "position"])
+        found = pa.concat_tables(list(read_rows(one.parts, where, list(one.columns.values()))))
+        for name, stored_name in one.columns.items():
+            rows = rows.append_column(name, found.column(stored_name))
     return rows
 
 
@@ -219,6 +255,91 @@ def check_ids(stage: Stage, keys: pa.Table, rows: pa.Table) -> None:
         f"{type(stage).__name__} got {len(given)} ids and returned {len(returned)}: {len(lost)} lost {lost[:3]}, "
         f"{len(added)} new {added[:3]}" + ("" if lost or added else ", out of order or repeated")
     )
+
+
+_Item = TypeVar("_Item")
+_Shared = TypeVar("_Shared")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Held(Generic[_Shared]):
+    """Something that several calls of map_tasks share; made by `hold`.
+
+    Attributes:
+        value: this process's own.
+        reference: of the copy on the cluster, which lasts as long as this object; None without a cluster.
+    """
+
+    value: _Shared
+    reference: Any
+
+
+def hold(value: _Shared, *, here: bool = False) -> Held[_Shared]:
+    """Puts it on the cluster once; `here` as in `map_tasks`."""
+    import ray
+
+    return Held(value, None if here or not ray.is_initialized() else ray.put(value))
+
+
+def map_tasks(
+    function: Callable[[_Item, _Shared], _Result],
+    items: Iterable[_Item],
+    *,
+    shared: _Shared | Held[_Shared],
+    num_cpus: float = 1.0,
+    at_most: int | None = None,
+    here: bool = False,
+) -> Iterator[_Result]:
+    """``function(item, shared)`` of each item, in the order of the items, on the cluster's CPUs.
+
+    Of `shared` there is one copy a node, whose arrays the tasks read in place and cannot write to. Items are taken, and
+    results held, a few at a time, so that neither their number nor the results' size is limited by memory. A task whose
+    worker died is run again.
+
+    Args:
+        function: of a module, so that workers find it; the same arguments must always give the same result.
+        shared: or what `hold` made of it, where several calls share it.
+        num_cpus: what each task reserves.
+        at_most: tasks under way at once, finished ones whose turn has not come among them. None: two a free place.
+        here: in this process, one after the other, as where this process has joined no cluster.
+
+    Raises:
+        Fatal: what a task raised so, or no node can hold one. Any other exception comes as itself.
+    """
+    import ray
+
+    held = shared if isinstance(shared, Held) else hold(shared, here=here)
+    if held.reference is None:
+        for item in items:
+            yield function(item, held.value)
+        return
+    check_room(num_cpus=num_cpus)
+    task = ray.remote(num_cpus=num_cpus)(_run_task)
+    coming = iter(items)
+    pending: deque[Any] = deque()
+    try:
+        while True:
+            room = at_most or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / num_cpus))
+            for item in islice(coming, max(0, room - len(pending))):
+                pending.append(task.remote(function, item, held.reference))
+            if not pending:
+                return
+            result, fatal = ray.get(pending.popleft())
+            if fatal is not None:
+                raise Fatal(fatal)
+            yield result
+    finally:
+        for reference in pending:
+            ray.cancel(reference)
+
+
+def _run_task(function: Callable[[Any, Any], Any], item: Any, shared: Any) -> tuple[Any, str | None]:
+    """Fatal travels as a value: Ray would wrap the exception."""
+    try:
+        return function(item, shared), None
+    except Fatal as error:
+        return None, str(error)
 
 
 def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_000) -> None:

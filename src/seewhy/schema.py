@@ -34,6 +34,7 @@ IMAGES = row_stage(
     pa.field("format", pa.string()),  # what the decoder found: JPEG, PNG, ...
     pa.field("width", pa.int32()),  # pixels, after EXIF orientation
     pa.field("height", pa.int32()),
+    pa.field("fingerprint", pa.binary(16)),  # what near duplicates share, see near_duplicates
     pa.field("tries", pa.int32()),  # requests made, 1 or more
 )
 
@@ -90,7 +91,7 @@ TOKENS = row_stage(pa.field("words", pa.list_(pa.string())))  # in the order of 
 PROBE = pa.schema(
     [
         pa.field("output", pa.string()),  # class, or the target's name
-        pa.field("rank", pa.int32()),  # from 1, by weight, within the output
+        pa.field("rank", pa.int32()),  # from 1, by weight, within the output; null: not put forward
         pa.field("word", pa.string()),
         pa.field("weight", pa.float64()),  # of the sparse linear probe fitted to all texts
         pa.field("hits", pa.int64()),  # texts of the class that hold the word; null for numbers

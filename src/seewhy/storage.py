@@ -86,6 +86,11 @@ def read_whole(url: str) -> bytes:
     return fs.cat_file(path)
 
 
+def exists(url: str) -> bool:
+    fs, path = open_fs(url)
+    return fs.exists(path)
+
+
 def write_json(url: str, value: Any) -> None:
     write_whole(url, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 

@@ -102,12 +102,16 @@ class Table:
         ids = rows.column(ID).to_pylist()
         if len(set(ids)) != len(ids):
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
-        name = f"part-{generation:06d}-{digest(ids)}.parquet"
         buffer = io.BytesIO()
         pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
-        url = storage.join(self.url, name)
+        url = storage.join(self.url, _part_name(ids, generation))
         storage.write_whole(url, buffer.getvalue())
         return url
+
+    def committed(self, ids: pa.ChunkedArray, *, generation: int) -> pa.ChunkedArray | None:
+        """The outcomes (kind of failure, or null) of a part that holds just these ids in this order; None without."""
+        url = storage.join(self.url, _part_name(ids.to_pylist(), generation))
+        return read_part(url, [ERROR_KIND]).column(ERROR_KIND) if storage.exists(url) else None
 
     def index(self) -> pa.Table:
         """Where every id's newest row is, in the order of the parts.
@@ -206,6 +210,10 @@ class Table:
 
     def done_mark(self) -> dict[str, Any] | None:
         return storage.read_json(storage.join(self.url, "_done.json"))
+
+
+def _part_name(ids: Sequence[str], generation: int) -> str:
+    return f"part-{generation:06d}-{digest(ids)}.parquet"
 
 
 def _group_rows(rows: pa.Table) -> int:

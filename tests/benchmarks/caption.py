@@ -24,7 +24,7 @@ from seewhy import schema, vlm
 from seewhy.caption import Caption
 from seewhy.demo.posters import draw_factors, draw_poster
 from seewhy.images import image_id
-from seewhy.run import Source, connect, run_stage
+from seewhy.run import Source, Stored, connect, run_stage
 from seewhy.table import Table
 from seewhy.vlm.base import Request
 
@@ -62,7 +62,7 @@ def bare_loop(images: Table, options: dict) -> float:
 def stage(images: Table, options: dict, folder: str) -> float:
     """Images a second of the stage, after its first block."""
     index = images.index()
-    source = Source(index.select(["id", "part", "position"]), images.parts(), {"image": "image"})
+    source = Source(index.select(["id", "part", "position"]), (Stored(images.parts(), {"image": "image"}),))
     stamps: list[tuple[float, int]] = []
     run_stage(
         Caption,

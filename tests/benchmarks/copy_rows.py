@@ -11,7 +11,7 @@ import sys
 import pyarrow as pa
 
 from seewhy import schema
-from seewhy.run import Source, connect, run_stage
+from seewhy.run import Source, Stored, connect, run_stage
 from seewhy.table import Table
 
 SCHEMA = schema.row_stage(pa.field("data", pa.binary()), pa.field("peak_bytes", pa.int64()))
@@ -42,7 +42,7 @@ def main() -> None:
         ids = [f"{i:09d}" for i in range(start, min(start + PART_ROWS, rows))]
         given.append(_rows(ids, [os.urandom(PAYLOAD_BYTES) for _ in ids], [0] * len(ids)), generation=1)
     connect(num_cpus=2, object_store_bytes=100_000_000)
-    source = Source(given.index().select(["id", "part", "position"]), given.parts(), {"data": "data"})
+    source = Source(given.index().select(["id", "part", "position"]), (Stored(given.parts(), {"data": "data"}),))
     run_stage(Copy, {}, source, copied, rows_per_block=100, workers=1, num_cpus=1)
     worker = max(copied.read(["peak_bytes"]).column("peak_bytes").to_pylist())
     print(json.dumps({"driver": peak_bytes(), "worker": worker}))

@@ -4,15 +4,23 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 import seewhy.demo
 from seewhy.demo.captions import mentioned
+from seewhy.demo.districts import draw_any
 from seewhy.demo.factors import FACTORS, draw_factors
+from seewhy.demo.gates import gate, grade, photo_gate, under_heat, write
+from seewhy.demo.maps import random_map
+from seewhy.demo.photos import draw_photo
+from seewhy.demo.pictures import draw_pool, pixels
 from seewhy.demo.posters import draw_poster
-from seewhy.demo.train_vlm import draw_pool, gate, pixels
+from seewhy.describe import Describe
+from seewhy.heat import compact
+from seewhy.overlay import encode_jpeg
 from seewhy.vlm.base import DEFAULT_PROMPT
 
 FOLDER = Path(seewhy.demo.__file__).parent / "tiny_vlm"
@@ -80,6 +88,70 @@ def test_gate_of_the_training_script_agrees(model, processor):
     assert figures["right"] >= 0.95
     assert figures["told"] >= 0.90
     assert min(figures[name] for name in FACTORS) >= 0.8
+
+
+@pytest.fixture(scope="module")
+def described(model, processor):
+    return photo_gate(model, processor, count=100, seed=20_261_121)
+
+
+def test_names_what_lies_under_the_hot_region(described):
+    """Of the boxes that are clearly hot (mean heat 0.5 or more): HOT and UNSURE say what is left out."""
+    assert described["map_hot"] > 80
+    assert described["map_named"] >= 0.90
+    assert described["map_false"] <= 0.08
+
+
+def test_names_all_of_a_photo_without_a_map(described):
+    assert described["alone_named"] >= 0.90
+    assert described["alone_false"] <= 0.08
+    assert described["pavement"] >= 0.95
+
+
+@pytest.mark.parametrize("control", ["map", "none"])
+def test_a_study_describes_photos_with_it(control):
+    """Through JPEG, stored map and default prompt, as a study does."""
+    rng = np.random.default_rng(12)
+    photos = [draw_photo(draw_any(rng), rng) for _ in range(40)]
+    heats = [random_map(rng, list(photo.boxes.values())) for photo in photos]
+    rows = [
+        {
+            "id": f"{number:032x}",
+            "image": encode_jpeg(np.asarray(photo.image), quality=90),
+            "map": compact(heat)[0],
+            "height": heat.shape[0],
+            "width": heat.shape[1],
+        }
+        for number, (photo, heat) in enumerate(zip(photos, heats, strict=True))
+    ]
+    found = Describe(backend="tiny", control=control)(pa.Table.from_pylist(rows)).to_pylist()
+    assert [row["finish_reason"] for row in found] == ["stop"] * 40
+    means = [under_heat(photo, heat)[1] for photo, heat in zip(photos, heats, strict=True)]
+    everything = [dict.fromkeys(photo.boxes, 1.0) for photo in photos]
+    figures = grade([row["text"] for row in found], means if control == "map" else everything)
+    assert figures["hot"] > 25
+    assert figures["named"] >= 0.90
+    assert figures["false"] <= 0.08
+
+
+# A Japanese instruction and one that nobody trained it with.
+PROMPTS = [
+    "左は写真、右は機械学習モデルが注目した部分を示す画像です。注目された物とその特徴を日本語で説明してください。",
+    "これは何の写真か、道ばたで友人に話すように教えて。",
+]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_does_not_disturb_it(model, processor, prompt):
+    figures = photo_gate(model, processor, count=60, seed=9, prompt=prompt)
+    assert figures["map_named"] >= 0.90
+    assert figures["map_false"] <= 0.08
+    assert figures["alone_named"] >= 0.90
+
+
+def test_posters_stay_english_and_photos_japanese(model, processor, posters):
+    _, images = posters
+    assert all(text.isascii() for text in write(model, processor, images[:20], PROMPTS[0]))
 
 
 def test_training_sees_what_the_processor_makes(processor):

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFilter
 
 from seewhy import schema
-from seewhy.report import Verdict, plain_word
+from seewhy.report import About, Extent, TextResults, Verdict, build_report, plain_word
 
 TEXTS = pa.schema({"id": pa.string(), "text": pa.string()})
 ROWS = pa.schema(
@@ -211,7 +213,7 @@ def score_table(task: str) -> pa.Table:
 
 
 def sample(*, items: int = 60, task: str = "regression", images: bool = True, beats: bool = True) -> dict[str, Any]:
-    """Keyword arguments of `build_report`, all but `out`."""
+    """The fields of About, TextResults and Extent in one dict; see `report_of`."""
     rng = np.random.default_rng(7)
     outputs = ["rating"] if task == "regression" else CLASSES
     texts, explanations, predictions, rows, pictures = [], [], [], [], {}
@@ -299,3 +301,17 @@ def sample(*, items: int = 60, task: str = "regression", images: bool = True, be
     if images:
         arguments["read_images"] = lambda ids: {i: pictures[i] for i in ids if i in pictures}
     return arguments
+
+
+def grouped(given: dict[str, Any], kind: type) -> Any:
+    """The part of `given` that are fields of the dataclass `kind`."""
+    names = {f.name for f in fields(kind)}
+    return kind(**{name: value for name, value in given.items() if name in names})
+
+
+def report_of(out: Path, given: dict[str, Any], **further: Any) -> Path:
+    """Builds a report of the text path from one flat dict, and returns its folder."""
+    known = {f.name for kind in (About, TextResults, Extent) for f in fields(kind)}
+    assert not set(given) - known, f"unknown: {set(given) - known}"
+    about, text, extent = (grouped(given, kind) for kind in (About, TextResults, Extent))
+    return Path(build_report(str(out), about=about, text=text, extent=extent, **further)).parent

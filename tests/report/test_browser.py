@@ -1,8 +1,5 @@
 """The report in a real browser, opened from disk: hostile input, layout, contrast, search and sort."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,73 +8,15 @@ import pyarrow as pa
 import pytest
 
 from seewhy import schema
-from seewhy.report import Verdict, build_report
+from seewhy.report import Verdict
 from seewhy.shapley import owen_values, text_predict
 from seewhy.steps.closer import plot_page
+from tests.report.browsing import CONTRAST, HOSTILE, SCHEMES, SIZES, settle, too_wide
 from tests.report.conftest import Build
-from tests.report.sample import explain, item_id, sample
+from tests.report.sample import explain, item_id, report_of, sample
 from tests.text_models import reader, wordpiece
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SIZES = [1280, 390]
-SCHEMES = ["light", "dark"]
-
-HOSTILE = (
-    '<script>window.ran=1</script><img src=x onerror="window.ran=2">"\'><svg onload=window.ran=3>'
-    "</title></script><script>window.ran=4</script><a href='javascript:window.ran=5'>x</a>"
-    '=HYPERLINK("http://evil.example/","x") {{ 7*7 }} {% raw %} ${7*7} --> ]]> \u2028 \u202egpj.exe\u200b &amp; \x07 '
-    "</textarea><style>*{display:none}</style><base href=http://evil.example/>"
-    "<iframe srcdoc='<script>parent.ran=6</script>'>"
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no chromium at {CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        # A launch without a user data folder of its own makes a fresh one in a temporary place and removes it.
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """A tab that fails the test if a page logs an error, opens a dialog or asks for anything but a file."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: wrong.append(str(e)))
-    page.on("dialog", lambda d: (wrong.append(d.message), d.dismiss()))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "data:,")) else wrong.append(r.url))
-    page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
-    yield page
-    context.close()
-    assert wrong == []
-
-
-def settle(page: Any, path: Path) -> None:
-    """Open the page with every picture loaded."""
-    page.goto(path.as_uri())
-    page.evaluate(
-        """async () => {
-            const images = [...document.images];
-            images.forEach(i => { i.loading = "eager"; });
-            await Promise.all(images.map(i => i.decode()));
-        }"""
-    )
 
 
 def pages(folder: Path) -> list[Path]:
@@ -143,10 +82,10 @@ def hostile(task: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_nothing_from_outside_runs_or_leaves_the_page(tab: Any, tmp_path: Path, task: str) -> None:
-    first = Path(build_report(str(tmp_path / "report"), **hostile(task)))
-    opened = sorted(first.parent.rglob("*.html"))
+    folder = report_of(tmp_path / "report", hostile(task))
+    opened = sorted(folder.rglob("*.html"))
     assert len(opened) == 14
-    assert sorted(tmp_path.iterdir()) == [first.parent]
+    assert sorted(tmp_path.iterdir()) == [folder]
     for path in opened:
         settle(tab, path)
         assert tab.evaluate("window.ran") is None, path.name
@@ -171,7 +110,7 @@ def test_nothing_from_outside_runs_or_leaves_the_page(tab: Any, tmp_path: Path, 
         assert "<script>window.ran=1</script>" in found["text"]
         assert "[U+202E]gpj.exe[U+200B]" in found["text"]
         assert not set("\u202e\u200b\u2028\x07") & set(found["text"])
-    tab.goto((first.parent / "items.html").as_uri())
+    tab.goto((folder / "items.html").as_uri())
     tab.fill("#search", "<script>window.ran=1")
     assert tab.locator("#cards li").count() == 12
     assert tab.evaluate("window.ran") is None
@@ -205,48 +144,11 @@ def test_pages_fit_their_width_and_can_be_read(tab: Any, posters: Path, width: i
     for path in [*pages(posters), posters / "items" / f"{item_id(5)}.html"]:
         settle(tab, path)
         tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-        wide = tab.evaluate(
-            """() => [...document.querySelectorAll("main *, header *, footer *")]
-                .filter(e => !e.closest(".hidden, svg, .study"))
-                .filter(e => { const r = e.getBoundingClientRect(); return r.right > innerWidth + 1 || r.left < -1; })
-                .map(e => e.outerHTML.slice(0, 120))"""
-        )
-        assert wide == []
+        assert too_wide(tab) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         poor = tab.evaluate(CONTRAST)
         assert poor["seen"] > 40
         assert poor["worst"] == []
-
-
-CONTRAST = """() => {
-    // WCAG 2: 4.5 to 1 for text, the background being every translucent layer over the page's own.
-    const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const over = colours => {
-        paint.clearRect(0, 0, 1, 1);
-        colours.forEach(c => { paint.fillStyle = c; paint.fillRect(0, 0, 1, 1); });
-        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
-    };
-    const light = rgb => {
-        const [r, g, b] = rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    const worst = [];
-    let seen = 0;
-    while (walker.nextNode()) {
-        const element = walker.currentNode.parentElement;
-        if (!walker.currentNode.data.trim()) continue;
-        if (element.closest(".hidden, .skip, noscript, option, button:disabled")) continue;
-        if (!element.checkVisibility({ visibilityProperty: true })) continue;
-        const layers = [];
-        for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
-        const ground = over(layers), ink = over([...layers, getComputedStyle(element).color]);
-        const [a, b] = [light(ground), light(ink)].sort((x, y) => y - x);
-        seen += 1;
-        if ((a + 0.05) / (b + 0.05) < 4.5) worst.push([walker.currentNode.data.trim(), (a + 0.05) / (b + 0.05)]);
-    }
-    return { seen, worst };
-}"""
 
 
 def test_search_and_sort_and_paging(tab: Any, posters: Path) -> None:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from seewhy import schema
-from seewhy.report import Verdict, build_report
+from seewhy.report import Verdict
 from tests.report.conftest import Build
 from tests.report.page import Element, read_page
-from tests.report.sample import CLASSES, explain, item_id, sample
+from tests.report.sample import CLASSES, explain, item_id, report_of, sample
 
 
 def figure(text: str) -> float:
@@ -339,7 +339,7 @@ def test_a_build_that_fails_leaves_the_earlier_report(build: Build) -> None:
 )
 def test_wrong_arguments_are_named(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_report(str(tmp_path / "report"), **{**sample(items=2), **changed})
+        report_of(tmp_path / "report", {**sample(items=2), **changed})
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from seewhy.report import numbers
@@ -40,3 +41,31 @@ def test_a_share_keeps_its_counts_and_never_rounds_to_all_or_nothing() -> None:
     assert numbers.share(0, 0) == "0 of 0"
     assert numbers.plural(1, "word") == "1 word"
     assert numbers.plural(2_000, "word") == "2,000 words"
+
+
+@pytest.mark.parametrize(
+    ("share", "written"),
+    [(0.0, "0%"), (0.004, "under 1%"), (0.01, "1%"), (0.915, "92%"), (0.995, "over 99%"), (1.0, "100%"), (None, "–")],
+)
+def test_a_share_is_never_rounded_to_none_or_all(share: float | None, written: str) -> None:
+    assert numbers.percent(share) == written
+
+
+def test_intervals_of_shares_and_times() -> None:
+    assert numbers.percents(0.84, 0.934) == "84% to 93%"
+    assert numbers.percents(None, 0.9) == numbers.percents(0.1, math.nan) == ""
+    assert [numbers.times(x) for x in (3.64, 0.5, 12.4, None)] == ["3.6×", "0.5×", "12×", "–"]
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([1.0, 2.0, 3.0], (0, 2)),
+        ([1.5, 2.5, 9.5], (1, 2)),
+        ([100.0, 500.0], (0, 0)),
+        ([0.011, 0.012], (3, 5)),
+        ([], (2, 2)),
+    ],
+)
+def test_decimals_follow_the_spread(values: list[float], decimals: tuple[int, int]) -> None:
+    assert numbers.spread_decimals(np.array([*values, math.nan])) == decimals

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seewhy.report import safe
-from seewhy.report.pages import environment
+from seewhy.report.site import environment
 
 
 @pytest.mark.parametrize(

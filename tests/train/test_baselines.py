@@ -1,9 +1,13 @@
 """The baselines see the training rows only, and see what is there to be seen."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
-from seewhy.train.baselines import baseline_outputs
+from seewhy.train.baselines import linear_outputs, word_outputs
+from seewhy.train.crossfit import Split
 from seewhy.train.scores import weighted_scores
 
 TEXTS = [f"a {'dark' if i % 2 else 'bright'} scene {'with' if i % 3 else 'without'} people {i % 7}" for i in range(60)]
@@ -11,9 +15,12 @@ FOLDS = np.arange(60, dtype=np.int32) % 5
 NUMBERS = np.where(np.arange(60) % 2, 2.0, 8.0)
 
 
-def outputs(target: np.ndarray, classes: int = 0, **changes: object) -> dict[str, np.ndarray]:
-    options = {"chosen": range(5), "classes": classes, "groups": list(range(60))} | changes
-    return baseline_outputs(TEXTS, target, FOLDS, **options)  # type: ignore[arg-type]
+def split(target: np.ndarray, classes: int = 0, chosen: Sequence[int] = range(5)) -> Split:
+    return Split(tuple("abc"[:classes]), target, np.arange(60), FOLDS, tuple(chosen))
+
+
+def outputs(target: np.ndarray, classes: int = 0, chosen: Sequence[int] = range(5), **words: Any) -> dict[str, Any]:
+    return word_outputs(TEXTS, split(target, classes, chosen), **words)
 
 
 def test_the_mean_is_that_of_the_other_folds() -> None:
@@ -59,22 +66,37 @@ def test_only_chosen_folds_are_predicted() -> None:
 
 def test_japanese_needs_no_spaces() -> None:
     texts = [f"{'暗い' if i % 2 else '明るい'}街角の写真{chr(0x4E00 + i)}" for i in range(60)]
-    options = {"chosen": range(5), "classes": 0, "groups": list(range(60))}
-    by_script = baseline_outputs(texts, NUMBERS, FOLDS, **options)["ridge_words"]
-    by_word = baseline_outputs(texts, NUMBERS, FOLDS, words="word", **options)["ridge_words"]
+    by_script = word_outputs(texts, split(NUMBERS))["ridge_words"]
+    by_word = word_outputs(texts, split(NUMBERS), words="word")["ridge_words"]
     assert np.abs(by_script[:, 0] - NUMBERS).max() < 2
     assert np.abs(by_word[:, 0] - NUMBERS).min() > 2.5  # each text is one word of its own
-    own = baseline_outputs(texts, NUMBERS, FOLDS, words=lambda text: [text[:2]], **options)["ridge_words"]
+    own = word_outputs(texts, split(NUMBERS), words=lambda text: [text[:2]])["ridge_words"]
     assert np.abs(own[:, 0] - NUMBERS).max() < 1
 
 
 def test_texts_without_a_word_are_worth_the_mean() -> None:
-    found = baseline_outputs(
-        ["!"] * 60, NUMBERS, FOLDS, chosen=range(5), classes=0, groups=list(range(60)), words="word"
-    )
+    found = word_outputs(["!"] * 60, split(NUMBERS), words="word")
     assert np.array_equal(found["ridge_words"], found["mean"])
 
 
 def test_an_unknown_analyzer_is_named() -> None:
     with pytest.raises(ValueError, match="'bigram'"):
         outputs(NUMBERS, words="bigram")
+
+
+def test_a_linear_model_of_a_sample_of_the_training_rows() -> None:
+    seen: list[np.ndarray] = []
+
+    def features(train: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(train)
+        return NUMBERS[train][:, None], NUMBERS[held_out][:, None]
+
+    found = linear_outputs(features, split(NUMBERS), name="numbers", most_rows=8)
+    assert set(found) == {"mean", "ridge_numbers"}
+    assert [len(rows) for rows in seen] == [8] * 5
+    for fold, rows in enumerate(seen):
+        assert (FOLDS[rows] != fold).all()
+    assert found["mean"][0, 0] == pytest.approx(NUMBERS[FOLDS != 0].mean())  # of all training rows, not of the sample
+    again = list(seen)
+    linear_outputs(features, split(NUMBERS), name="numbers", most_rows=8)
+    assert all(np.array_equal(a, b) for a, b in zip(again, seen[5:], strict=True))

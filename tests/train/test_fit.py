@@ -71,6 +71,24 @@ def test_the_steps_are_adamws_on_the_mean_loss(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(result)[name], value, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_drawn_parameters_learn_at_a_rate_of_their_own(tmp_path: Path, factor: float) -> None:
+    """Adam's first step is as long as the rate, whatever the gradient. Their gradients are clipped together."""
+    task = ToyFolds(dropout=0.0, batch_size=64)(0)
+    recipe = Recipe(epochs=1, learning_rate=0.001, weight_decay=0, clip_norm=1e-3, new_factor=factor)
+    torch.manual_seed(recipe.seed)
+    fresh = task.build_model().state_dict()
+    trained = weights(train(tmp_path, task, recipe))
+    for name, expected in {
+        "0.weight": 0.001,
+        "0.bias": 0.001,
+        "3.weight": 0.001 * factor,
+        "3.bias": 0.001 * factor,
+    }.items():
+        steps = (trained[name] - fresh[name]).abs()
+        torch.testing.assert_close(steps, torch.full_like(steps, expected), rtol=0.01, atol=0)
+
+
 def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     recipe = Recipe(epochs=6, learning_rate=0.3, clip_norm=0)  # steps so large that later epochs are not always better
     task = ToyFolds()(0)

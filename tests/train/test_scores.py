@@ -34,6 +34,7 @@ def test_log_loss_by_hand() -> None:
     found = epoch_scores(np.array([0.0, 1.0]), np.array([[0.5, 0.5], [0.75, 0.25]]))
     assert found["log_loss"] == pytest.approx((np.log(2) + np.log(4)) / 2)
     assert found["accuracy"] == 0.5
+    assert found["calibration_error"] == pytest.approx((0.5 + 0.75) / 2)  # said with 0.5 and right, with 0.75 and wrong
     assert set(epoch_scores(TARGET, PREDICTED)) == {"rmse", "mae", "r2"}
 
 
@@ -77,6 +78,15 @@ def test_the_table_has_an_interval_around_every_value() -> None:
     # absolute unit noise has the sd sqrt(1 - 2/pi), the mean of 400 a twentieth of it, the interval 2 * 1.96 of that
     mae = rows["model", "mae"]
     assert mae["high"] - mae["low"] == pytest.approx(2 * 1.96 * np.sqrt(1 - 2 / np.pi) / 20, rel=0.15)
+
+
+def test_the_calibration_error_has_a_value_and_no_interval() -> None:
+    rng = np.random.default_rng(2)
+    outputs = rng.dirichlet(np.ones(3), 200)
+    rows = compare(rng.integers(0, 3, 200), {"model": outputs}, groups=range(200)).table.to_pylist()
+    assert [row["metric"] for row in rows] == ["accuracy", "macro_f1", "calibration_error"]
+    assert (rows[2]["low"], rows[2]["high"], rows[2]["rows"]) == (None, None, 200)
+    assert 0.1 < rows[2]["value"] < 0.6
 
 
 def test_rows_of_one_group_carry_no_more_information_than_one() -> None:

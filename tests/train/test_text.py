@@ -1,5 +1,6 @@
 """The text model and its training, on a random BERT: batches, units, files, predictions of rows not seen."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from seewhy.train.folds import grouped_folds
 from seewhy.train.text import TextTraining, load_text_model, train_text
 from seewhy.train.text_model import TextFacts, TextModel, find_encoder
 from seewhy.train.text_task import TextFolds, TextTask, length_grouped, tokenise
+from tests.refusing_hub import refusing_hub
 from tests.train.encoders import save_tiny_bert
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 TEXTS = [
     f"a {'dark' if i % 2 else 'bright'} scene {'with people, sky' if i % 3 else 'without people'}. {'man ' * (i % 5)}"
@@ -47,6 +51,38 @@ def test_a_hub_name_is_pinned_to_its_commit(bert: str, tmp_path: Path, monkeypat
     assert found.model().config.num_hidden_layers == 1
     assert find_encoder("someone/bert").model().config.num_hidden_layers == 2
     assert find_encoder("someone/bert", revision="a" * 40).revision == "a" * 40
+
+
+def test_a_cached_encoder_is_not_asked_for_again(bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub answers that there is no such model, as for one that was withdrawn or whose terms were changed."""
+    snapshot = tmp_path / "models--someone--bert" / "snapshots" / COMMIT
+    shutil.copytree(bert, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    known = find_encoder(bert).tokenizer()("a dark scene")["input_ids"]
+    with refusing_hub(tmp_path, monkeypatch) as asked:
+        for revision in (None, "main", COMMIT):
+            found = find_encoder("someone/bert", revision=revision)
+            assert (found.revision, found.identity) == (COMMIT, f"someone/bert@{COMMIT}")
+            assert found.tokenizer()("a dark scene")["input_ids"] == known
+            assert found.model().config.hidden_size == 32
+        assert [path for path in asked if "someone" in path] == []
+
+        (snapshot / "model.safetensors").rename(tmp_path / "weights")  # a download that was killed: the hub is needed
+        with pytest.raises(Fatal, match="Repository Not Found"):
+            find_encoder("someone/bert")
+        (tmp_path / "weights").rename(snapshot / "model.safetensors")
+        for name in ("tokenizer.json", "tokenizer_config.json"):  # weights that were fetched without the tokenizer
+            (snapshot / name).unlink()
+        with pytest.raises(Fatal, match="not a valid model identifier"):
+            find_encoder("someone/bert")
+
+
+def test_a_folder_without_its_tokenizer_is_refused(bert: str, tmp_path: Path) -> None:
+    """transformers would make one up that knows no word."""
+    folder = shutil.copytree(bert, tmp_path / "bert", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(Fatal, match="hold no vocabulary"):
+        find_encoder(str(folder))
 
 
 def test_an_encoder_without_all_its_weights_is_refused(tmp_path: Path) -> None:
@@ -249,7 +285,7 @@ def test_the_loss_does_not_depend_on_the_targets_unit(bert: str) -> None:
     for task in (shared_task(bert), in_thousands):
         torch.manual_seed(0)
         model = task.build_model().eval()
-        losses.append(task.losses(model, task.train_batch(np.arange(16))))
+        losses.append(task.losses(model, task.train_batches(0, [])(np.arange(16))))
     torch.testing.assert_close(losses[0], losses[1], atol=1e-4, rtol=1e-4)
     assert 0.5 < float(losses[0].detach().mean()) < 2  # an untrained model is about as wrong as the mean
 

@@ -1,5 +1,6 @@
 """Tracking with W&B, offline: what it wrote is read back from its own files."""
 
+import csv
 import importlib.util
 import json
 import struct
@@ -7,12 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from seewhy.failure import Fatal
+from seewhy.progress import Reporter
+from seewhy.steps.order import run_study
+from seewhy.study import load_study
 from seewhy.train.fit import Recipe
 from seewhy.train.loop import fit_folds
 from seewhy.train.tracking import Tracking, require
+from tests.train.encoders import save_tiny_bert
 from tests.train.toy import ToyFolds
 
 CANARY = "canary-0123456789abcdef0123456789abcdef01234567"
@@ -44,11 +51,7 @@ def test_every_step_and_epoch_of_every_fold_is_written(monkeypatch: pytest.Monke
         ToyFolds(), [0, 1], out=str(tmp_path / "out"), recipe=Recipe(epochs=2, learning_rate=0.05), launcher="here",
         tracking=tracking,
     )  # fmt: skip
-    until = time.monotonic() + 20  # W&B's own process writes a moment after the run is closed
-    runs: dict[str, list[dict[str, float]]] = {}
-    while sum(map(len, runs.values())) < 2 * (8 + 2) and time.monotonic() < until:
-        runs = dict(read_run(path) for path in (tmp_path / "track").rglob("*.wandb"))
-        time.sleep(0.1)
+    runs = until_written(tmp_path / "track", 2 * (8 + 2))
     assert set(runs) == {"posters/study/fold-0", "posters/study/fold-1"}
     for result in results:
         rows = runs[f"posters/study/fold-{result.fold}"]
@@ -62,6 +65,62 @@ def test_every_step_and_epoch_of_every_fold_is_written(monkeypatch: pytest.Monke
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 4
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The folder for W&B's files, as a user's environment sets it; W&B reads that once and is made to forget it."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "track"))
+    wandb.teardown()
+    yield tmp_path / "track"
+    wandb.teardown()
+
+
+@pytest.mark.ray
+def test_a_whole_study_is_tracked(ray_cluster: None, offline: Path, tmp_path: Path) -> None:
+    offline.mkdir()
+    save_tiny_bert(tmp_path / "encoder")
+    rows = [["text", "score"], *([f"a {'dark' if i % 2 else 'bright'} scene {i}.", i % 2 + i / 100] for i in range(24))]
+    with open(tmp_path / "films.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    train = {"encoder": "./encoder", "epochs": 2, "folds": 2, "batch_size": 6, "learning_rate": 0.01}
+    study = {
+        "title": "Films",
+        "workspace": "out",
+        "manifest": {"path": "films.csv", "text": "text", "target": "score"},
+        "train_text": {**train, "launcher": "here", "tracking": "wandb", "project": "films"},
+        "explain_words": {"max_evals": 4, "resources": {"cpus_per_worker": 0.5, "rows_per_block": 24}},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    run_study(load_study(str(tmp_path / "study.yaml")), Reporter(quiet=True))
+    assert (tmp_path / "out/report/index.html").is_file()
+
+    (folder,) = (tmp_path / "out/train_text").iterdir()
+    history = pq.read_table(folder / "history.parquet").to_pylist()
+    runs = until_written(offline, 2 * (4 + 2))
+    assert set(runs) == {f"films/{folder.name}/fold-0", f"films/{folder.name}/fold-1"}
+    for fold in (0, 1):
+        rows = runs[f"films/{folder.name}/fold-{fold}"]
+        steps = [row for row in rows if "step_loss" in row]
+        assert [row["step_rate"] for row in steps] == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+        epochs = {row["epoch"]: row for row in rows if "rmse" in row}
+        assert {epoch: row["learning_rate"] for epoch, row in epochs.items()} == {1: 0.0075, 2: 0.0025}
+        scores = [row for row in history if row["fold"] == fold]
+        assert {row["metric"] for row in scores} >= {"rmse", "train_loss"}
+        for row in scores:
+            assert epochs[row["epoch"]][row["metric"]] == pytest.approx(row["value"])
+
+
+def until_written(folder: Path, rows: int) -> dict[str, list[dict[str, float]]]:
+    """The runs in a folder, once they hold so many rows: W&B's own process writes a moment after a run is closed."""
+    until = time.monotonic() + 20
+    runs: dict[str, list[dict[str, float]]] = {}
+    while sum(map(len, runs.values())) < rows and time.monotonic() < until:
+        runs = dict(read_run(path) for path in folder.rglob("*.wandb"))
+        time.sleep(0.1)
+    return runs
 
 
 def read_run(path: Path) -> tuple[str, list[dict[str, float]]]:

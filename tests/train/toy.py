@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from seewhy.train.fit import Batch
+from seewhy.train.task import Batch, MakeBatch
 
 ROWS, FOLDS = 96, 3
 
@@ -51,10 +51,16 @@ class ToyTask:
     def build_model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(self.shared.dropout), nn.Linear(8, 1))
 
+    def new_parameters(self, model: nn.Module) -> list[str]:
+        return ["3.weight", "3.bias"]
+
     def train_plan(self, epoch: int) -> list[np.ndarray]:
         self.epoch, self.steps = epoch + 1, 0
         order = np.random.default_rng(epoch).permutation(len(self.train))
         return np.array_split(order, -(-len(order) // self.shared.batch_size))
+
+    def train_batches(self, epoch: int, plan: list[np.ndarray]) -> MakeBatch:
+        return self.train_batch
 
     def train_batch(self, rows: np.ndarray) -> Batch:
         picked = self.train[rows]
@@ -63,8 +69,8 @@ class ToyTask:
     def valid_plan(self) -> list[np.ndarray]:
         return np.array_split(np.arange(self.valid_rows)[::-1], 3)
 
-    def valid_batch(self, rows: np.ndarray) -> Batch:
-        return {"x": torch.from_numpy(self.shared.x[self.valid[rows]])}
+    def valid_batches(self, plan: list[np.ndarray]) -> MakeBatch:
+        return lambda rows: {"x": torch.from_numpy(self.shared.x[self.valid[rows]])}
 
     def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         self.steps += 1

@@ -1,19 +1,17 @@
 """Finding, naming and loading models; every way to fail ends in Fatal with what to do."""
 
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from seewhy.failure import Fatal
+from seewhy.hub import folder_digest
 from seewhy.vlm import checkpoint
+from tests.refusing_hub import refusing_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CPU = torch.device("cpu")
@@ -29,24 +27,16 @@ def test_a_folder_is_named_by_what_its_files_hold(model_folder, tmp_path):
     _, named = checkpoint.describe(str(first), None, False)
     assert checkpoint.describe(str(second), None, False)[1] == named
     (second / ".cache").write_text("hidden files do not count")
-    assert checkpoint.folder_digest(str(second)) == named["digest"]
+    assert folder_digest(str(second)) == named["digest"]
 
     weights = second / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    changed = checkpoint.folder_digest(str(second))
+    changed = folder_digest(str(second))
     assert changed != named["digest"]
     (second / "config.json").rename(second / "config.yaml")  # keeps its place in the order
-    assert checkpoint.folder_digest(str(second)) != changed
-
-
-def test_a_digest_does_not_confuse_a_name_with_what_follows_it(tmp_path):
-    for folder, files in {"a": {"x": "yz", "w": ""}, "b": {"x": "y", "w": "z"}, "c": {"xy": "z", "w": ""}}.items():
-        (tmp_path / folder).mkdir()
-        for name, text in files.items():
-            (tmp_path / folder / name).write_text(text)
-    assert len({checkpoint.folder_digest(str(tmp_path / folder)) for folder in "abc"}) == 3
+    assert folder_digest(str(second)) != changed
 
 
 @pytest.fixture
@@ -103,41 +93,10 @@ def test_a_model_of_another_kind_is_fatal(tmp_path):
         load(str(tmp_path / "bert"))
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Refuses as the Hub does: terms not accepted, no such model, no such revision."""
-
-    REFUSALS: ClassVar = {"gated": (403, "GatedRepo"), "none": (401, "RepoNotFound"), "tiny": (404, "RevisionNotFound")}
-
-    def do_HEAD(self) -> None:
-        status, code = self.REFUSALS[self.path.split("/")[2]]
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.end_headers()
-
-    do_GET = do_HEAD
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
 def hub(monkeypatch, tmp_path) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    address = f"http://127.0.0.1:{server.server_port}"
-    template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
-    template = template.replace(huggingface_hub.constants.ENDPOINT, address)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    huggingface_hub.close_session()
-    yield
-    huggingface_hub.close_session()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with refusing_hub(tmp_path / "hub", monkeypatch):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 from seewhy.demo.captions import caption, mentioned
 from seewhy.demo.factors import FACTORS, NULL_FACTOR, ceiling, draw_factors, expected_rating, rating
+from seewhy.demo.sheet import Color, Sheet, tint
 
 __all__ = [
     "FACTORS",
@@ -44,37 +45,6 @@ _PAINTS = ((40, 110, 190), (30, 150, 150), (90, 190, 210), (70, 80, 200))
 _FURS = ((150, 96, 52), (222, 184, 134), (120, 76, 44), (196, 142, 84))
 _GENRES = ("Drama", "Comedy", "Thriller", "Romance", "Adventure")
 
-Color = tuple[int, int, int]
-
-
-class _Sheet:
-    """A canvas in the poster's own 256 x 384 units, whatever its real size in pixels."""
-
-    def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
-        self.image = Image.new("RGB", (size[0] * 2, size[1] * 2))
-        self.pen = ImageDraw.Draw(self.image)
-        self.sx, self.sy = self.image.width / SIZE[0], self.image.height / SIZE[1]
-        self.rng = rng
-
-    def _points(self, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(x * self.sx, y * self.sy) for x, y in points]
-
-    def shape(self, points: list[tuple[float, float]], color: Color) -> None:
-        self.pen.polygon(self._points(points), fill=color)
-
-    def box(self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0) -> None:
-        corners = (left * self.sx, top * self.sy, right * self.sx, bottom * self.sy)
-        self.pen.rounded_rectangle(corners, radius=radius * self.sx, fill=color)
-
-    def disc(self, x: float, y: float, radius: float, color: Color) -> None:
-        self.ellipse(x - radius, y - radius, x + radius, y + radius, color)
-
-    def ellipse(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
-        self.pen.ellipse((left * self.sx, top * self.sy, right * self.sx, bottom * self.sy), fill=color)
-
-    def line(self, points: list[tuple[float, float]], color: Color, width: float) -> None:
-        self.pen.line(self._points(points), fill=color, width=max(1, round(width * self.sx)))
-
 
 def draw_title(rng: np.random.Generator) -> str:
     """An invented film title of two words."""
@@ -85,7 +55,7 @@ def draw_poster(
     factors: dict[str, str], rng: np.random.Generator, size: tuple[int, int] = SIZE, title: str | None = None
 ) -> Image.Image:
     """An RGB poster of `size` (width, height) pixels that shows `factors`; what they leave open comes from `rng`."""
-    sheet = _Sheet(size, rng)
+    sheet = Sheet(SIZE, size, rng)
     ground = _background(sheet, factors)
     _sky_body(sheet, factors)
     _land(sheet, factors, ground)
@@ -97,15 +67,10 @@ def draw_poster(
     _lettering(sheet, factors, title or draw_title(rng))
     if factors["frame"] == "thick":
         _frame(sheet)
-    return sheet.image.resize(size, Image.Resampling.BOX)
+    return sheet.finished()
 
 
-def _tint(color: Color, factor: float) -> Color:
-    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in color)
-    return red, green, blue
-
-
-def _background(sheet: _Sheet, factors: dict[str, str]) -> Color:
+def _background(sheet: Sheet, factors: dict[str, str]) -> Color:
     """Sky as a vertical gradient, then the ground; gives the ground's colour."""
     rng, dark = sheet.rng, factors["lighting"] == "dark"
     if factors["palette"] == "warm":
@@ -129,7 +94,7 @@ def _background(sheet: _Sheet, factors: dict[str, str]) -> Color:
     return color
 
 
-def _sky_body(sheet: _Sheet, factors: dict[str, str]) -> None:
+def _sky_body(sheet: Sheet, factors: dict[str, str]) -> None:
     rng = sheet.rng
     x, y, radius = rng.uniform(70, 186), rng.uniform(94, 112), rng.uniform(27, 33)
     if factors["sky"] == "sun":
@@ -149,11 +114,11 @@ def _sky_body(sheet: _Sheet, factors: dict[str, str]) -> None:
     sheet.disc(x + side * radius * 0.55, y - radius * 0.2, radius, sky)  # type: ignore[arg-type]
 
 
-def _land(sheet: _Sheet, factors: dict[str, str], ground: Color) -> None:
+def _land(sheet: Sheet, factors: dict[str, str], ground: Color) -> None:
     rng = sheet.rng
     x: float
     if factors["land"] == "mountains":
-        color = _tint(ground, rng.uniform(0.85, 0.95))
+        color = tint(ground, rng.uniform(0.85, 0.95))
         for shade, tall in ((1.3, 84.0), (1.0, 58.0)):
             points: list[tuple[float, float]] = [(-20, 275)]
             x = float(rng.uniform(-30, 0))
@@ -161,13 +126,13 @@ def _land(sheet: _Sheet, factors: dict[str, str], ground: Color) -> None:
                 points.append((x, 264))
                 points.append((x + rng.uniform(28, 40), 262 - tall * rng.uniform(0.8, 1.15)))
                 x += rng.uniform(62, 84)
-            sheet.shape([*points, (x, 264), (276, 275)], _tint(color, shade))
+            sheet.shape([*points, (x, 264), (276, 275)], tint(color, shade))
         return
-    x, color = float(rng.uniform(-14, 0)), _tint((60, 56, 70), rng.uniform(0.4, 0.7))
+    x, color = float(rng.uniform(-14, 0)), tint((60, 56, 70), rng.uniform(0.4, 0.7))
     lit: Color = (255, 226, 140)
     while x < 256:
         width, height = rng.uniform(22, 32), rng.uniform(70, 122)
-        sheet.box(x, 262 - height, x + width, 268, _tint(color, rng.uniform(0.85, 1.15)))
+        sheet.box(x, 262 - height, x + width, 268, tint(color, rng.uniform(0.85, 1.15)))
         for row in np.arange(262 - height + 8, 254, 14).tolist():
             for column in np.arange(x + 5, x + width - 6, 9).tolist():
                 if rng.random() < 0.75:
@@ -175,7 +140,7 @@ def _land(sheet: _Sheet, factors: dict[str, str], ground: Color) -> None:
         x += width + rng.uniform(2, 8)
 
 
-def _weather(sheet: _Sheet, factors: dict[str, str]) -> None:
+def _weather(sheet: Sheet, factors: dict[str, str]) -> None:
     rng = sheet.rng
     if factors["weather"] == "snow":
         for _ in range(70):
@@ -187,7 +152,7 @@ def _weather(sheet: _Sheet, factors: dict[str, str]) -> None:
         sheet.line([(x + slant, y), (x, y + length)], (196, 212, 228), 2.4)
 
 
-def _people(sheet: _Sheet, factors: dict[str, str], x: float) -> None:
+def _people(sheet: Sheet, factors: dict[str, str], x: float) -> None:
     rng = sheet.rng
     if factors["people"] == "one":
         _person(sheet, x, 326 + rng.uniform(-4, 4), rng.uniform(1.2, 1.3))
@@ -197,22 +162,22 @@ def _people(sheet: _Sheet, factors: dict[str, str], x: float) -> None:
         _person(sheet, x + offset, 324 + rng.uniform(-4, 4), rng.uniform(0.9, 1.02))
 
 
-def _person(sheet: _Sheet, x: float, feet: float, scale: float) -> None:
+def _person(sheet: Sheet, x: float, feet: float, scale: float) -> None:
     rng = sheet.rng
     coat = _COATS[rng.integers(len(_COATS))]
-    skin = _tint((238, 200, 170), rng.uniform(0.45, 1.0))
-    legs = _tint((60, 60, 72), rng.uniform(0.6, 1.2))
+    skin = tint((238, 200, 170), rng.uniform(0.45, 1.0))
+    legs = tint((60, 60, 72), rng.uniform(0.6, 1.2))
     for side in (-8, 2):
         sheet.box(x + side * scale, feet - 38 * scale, x + (side + 6) * scale, feet, legs)
     hem = rng.uniform(13, 17) * scale
     top, low = feet - 92 * scale, feet - 26 * scale
     sheet.shape([(x - 9 * scale, top), (x + 9 * scale, top), (x + hem, low), (x - hem, low)], coat)
     sheet.disc(x, feet - 103 * scale, 12.5 * scale, skin)
-    hair = _tint((70, 50, 40), rng.uniform(0.4, 1.6))
+    hair = tint((70, 50, 40), rng.uniform(0.4, 1.6))
     sheet.ellipse(x - 13 * scale, feet - 117 * scale, x + 13 * scale, feet - 103 * scale, hair)
 
 
-def _car(sheet: _Sheet, x: float, y: float) -> None:
+def _car(sheet: Sheet, x: float, y: float) -> None:
     rng = sheet.rng
     color = _PAINTS[rng.integers(len(_PAINTS))]
     way = 1 if rng.random() < 0.5 else -1
@@ -228,7 +193,7 @@ def _car(sheet: _Sheet, x: float, y: float) -> None:
         sheet.disc(x + wheel, y + 11, 6.5, (190, 190, 196))
 
 
-def _dog(sheet: _Sheet, x: float, y: float) -> None:
+def _dog(sheet: Sheet, x: float, y: float) -> None:
     """A dog in profile: body, four legs, tail up, a big head with an ear, facing either way."""
     rng = sheet.rng
     color = _FURS[rng.integers(len(_FURS))]
@@ -243,7 +208,7 @@ def _dog(sheet: _Sheet, x: float, y: float) -> None:
         sheet.ellipse(min(x1, x2), y1, max(x1, x2), y2, fill)
 
     for dx in (-26, -16, 12, 22):
-        sheet.line([at(dx, -10), at(dx + 1, 22)], _tint(color, 0.85 if dx in (-16, 12) else 1.0), 8)
+        sheet.line([at(dx, -10), at(dx + 1, 22)], tint(color, 0.85 if dx in (-16, 12) else 1.0), 8)
     oval(-34, -34, 32, 0, color)
     sheet.line([at(-30, -24), at(-44, -42), at(-42, -54)], color, 7)
     sheet.shape([at(14, -12), at(22, -52), at(42, -44), at(32, -10)], color)
@@ -251,10 +216,10 @@ def _dog(sheet: _Sheet, x: float, y: float) -> None:
     oval(38, -56, 62, -40, color)
     oval(56, -55, 64, -47, (24, 22, 22))
     oval(34, -60, 40, -54, (24, 22, 22))
-    sheet.shape([at(20, -66), at(30, -66), at(26, -36), at(15, -42)], _tint(color, 0.6))
+    sheet.shape([at(20, -66), at(30, -66), at(26, -36), at(15, -42)], tint(color, 0.6))
 
 
-def _lettering(sheet: _Sheet, factors: dict[str, str], title: str) -> None:
+def _lettering(sheet: Sheet, factors: dict[str, str], title: str) -> None:
     rng = sheet.rng
     color = ((255, 255, 255), (255, 236, 180), (236, 244, 255))[rng.integers(3)]
     if factors["title"] == "small":
@@ -266,7 +231,7 @@ def _lettering(sheet: _Sheet, factors: dict[str, str], title: str) -> None:
         _text(sheet, word, 128, y, 204, 38, color)
 
 
-def _text(sheet: _Sheet, text: str, x: float, y: float, width: float, height: float, color: Color) -> None:
+def _text(sheet: Sheet, text: str, x: float, y: float, width: float, height: float, color: Color) -> None:
     """Text centred on (x, y), as large as a box of width x height allows."""
     probe = ImageFont.load_default(100)
     left, top, right, bottom = probe.getbbox(text)
@@ -277,7 +242,7 @@ def _text(sheet: _Sheet, text: str, x: float, y: float, width: float, height: fl
     sheet.pen.text(place, text, font=font, fill=color, anchor="mm", stroke_width=edge, stroke_fill=(20, 20, 26))
 
 
-def _frame(sheet: _Sheet) -> None:
+def _frame(sheet: Sheet) -> None:
     rng = sheet.rng
     color = ((248, 244, 232), (206, 212, 220), (212, 176, 98))[rng.integers(3)]
     width = rng.uniform(14, 18)

@@ -1,7 +1,8 @@
-"""Trains the models that ship with the demo, from nothing but drawn posters, on a CPU.
+"""Trains the models that ship with the demo, from nothing but drawn posters and photos, on a CPU.
 
 python -m seewhy.demo.train_tiny vlm --out src/seewhy/demo/tiny_vlm
 python -m seewhy.demo.train_tiny encoder --out src/seewhy/demo/tiny_encoder
+python -m seewhy.demo.train_tiny image --out src/seewhy/demo/tiny_image
 """
 
 import argparse
@@ -12,13 +13,14 @@ import torch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=("vlm", "encoder"))
+    parser.add_argument("model", choices=("vlm", "encoder", "image"))
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and tokenizer")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2, help="of torch")
-    parser.add_argument("--posters", type=int, default=12_000, help="drawn for the vlm")
-    parser.add_argument("--see-steps", type=int, default=1_500)
-    parser.add_argument("--speak-steps", type=int, default=1_200)
+    parser.add_argument("--posters", type=int, default=10_000, help="drawn for the vlm")
+    parser.add_argument("--photos", type=int, default=12_000, help="drawn for the vlm")
+    parser.add_argument("--see-steps", type=int, default=2_000)
+    parser.add_argument("--speak-steps", type=int, default=1_500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.model == "vlm":
@@ -28,9 +30,14 @@ def main() -> None:
             options.out,
             seed=options.seed,
             posters=options.posters,
+            photos=options.photos,
             see_steps=options.see_steps,
             speak_steps=options.speak_steps,
         )
+    elif options.model == "image":
+        from seewhy.demo.train_image import train_image
+
+        train_image(options.out, seed=options.seed)
     else:
         from seewhy.demo.train_encoder import train_encoder
 

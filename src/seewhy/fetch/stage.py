@@ -10,6 +10,7 @@ from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from aiohttp.abc import AbstractResolver
 
@@ -21,7 +22,7 @@ from seewhy.fetch.files import read_local, read_stored
 from seewhy.fetch.web import WEB, WebClient
 from seewhy.images import MAX_BYTES, MAX_PIXELS, Checked, check_image, image_id
 
-VERSION = 1
+VERSION = 2
 """Of the code that decides what an image is; part of the table's name."""
 STORED_AT_ONCE = 32
 """Objects asked of a storage in one call: what is held if each is as large as allowed."""
@@ -263,16 +264,29 @@ def _table(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched
         schema.ID: ids,
         "source": sources,
         "image_id": [each.image_id for each in fetched],
-        "image": [each.image for each in fetched],
+        "image": _uncopied([each.image for each in fetched]),
         "format": [each and each.format for each in checked],
         "width": [each and each.width for each in checked],
         "height": [each and each.height for each in checked],
+        "fingerprint": [each and each.fingerprint for each in checked],
         "tries": [each.tries for each in fetched],
         schema.ERROR_KIND: [each.failure and each.failure.kind for each in fetched],
         schema.REASON: [reason for reason, _ in remarks],
         schema.DETAIL: [detail for _, detail in remarks],
     }
     return pa.table([columns[name] for name in schema.IMAGES.names], schema=schema.IMAGES)
+
+
+def _uncopied(bodies: list[bytes | None]) -> pa.ChunkedArray:
+    """A chunk a row, over the very bytes: a batch may hold gigabytes, and Arrow's copy of it would come on top."""
+    chunks = []
+    for body in bodies:
+        if body is None:
+            chunks.append(pa.nulls(1, pa.binary()))
+        else:
+            ends = np.array([0, len(body)], np.int32)
+            chunks.append(pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(ends), pa.py_buffer(body)]))
+    return pa.chunked_array(chunks, pa.binary())
 
 
 def _remark(each: Fetched) -> tuple[str | None, str | None]:

@@ -109,7 +109,7 @@ def load_items(
                 title=_title(its, title_column, text, item_id),
                 text=text,
                 rows=its,
-                target=_shared_target([t for t, _, _ in found], task),
+                target=shared_target([t for t, _, _ in found], task),
                 outputs=found[0][2] if found else None,
                 fold=found[0][1] if found else None,
                 explanation=explanations[item_id].to_pylist()[0] if item_id in explanations else None,
@@ -126,7 +126,7 @@ def _columns(table: pa.Table, *names: str) -> list[list[Any]]:
     return [table[name].to_pylist() for name in names]
 
 
-def _shared_target(targets: list[float | None], task: str) -> float | None:
+def shared_target(targets: list[float | None], task: str) -> float | None:
     known = [t for t in targets if t is not None and np.isfinite(t)]
     if not known:
         return None

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterable
+from typing import TypeGuard
+
+import numpy as np
 
 MINUS = "−"
 NONE = "–"
 
 
-def finite(value: float | None) -> bool:
+def finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
@@ -19,6 +22,18 @@ def decimals(values: Iterable[float | None]) -> int:
     if largest >= 0.1 or largest == 0:
         return 2
     return min(8, 1 - math.floor(math.log10(largest) + 1e-9))
+
+
+def spread_decimals(values: np.ndarray) -> tuple[int, int]:
+    """Decimals of given values (N,), and of what is worked out of them: as many as the spread of the finite ones asks
+    for, the given ones no more than they have.
+    """
+    seen = values[np.isfinite(values)]
+    if len(seen) == 0:
+        return 2, 2
+    most = decimals([float(np.std(seen)) or float(np.abs(seen).max())])
+    exact = next((d for d in range(most) if np.allclose(np.round(seen, d), seen, rtol=0, atol=1e-9)), most)
+    return exact, most
 
 
 def number(value: float | None, digits: int) -> str:
@@ -57,12 +72,27 @@ def share(part: int, total: int) -> str:
     """``12 of 600 (2%)``: a share never stands without its counts."""
     if total <= 0:
         return of(part, total)
-    percent = 100 * part / total
-    if 0 < percent < 1:
-        return f"{of(part, total)} (under 1%)"
-    if 99 < percent < 100:
-        return f"{of(part, total)} (over 99%)"
-    return f"{of(part, total)} ({percent:.0f}%)"
+    return f"{of(part, total)} ({percent(part / total)})"
+
+
+def percent(share: float | None) -> str:
+    """``91%``; ``under 1%`` and ``over 99%`` where rounding would claim none or all."""
+    if not finite(share):
+        return NONE
+    value = 100 * share
+    if 0 < value < 1:
+        return "under 1%"
+    return "over 99%" if 99 < value < 100 else f"{value:.0f}%"
+
+
+def percents(low: float | None, high: float | None) -> str:
+    """``84% to 93%``, or empty where a bound is missing."""
+    return f"{percent(low)} to {percent(high)}" if finite(low) and finite(high) else ""
+
+
+def times(factor: float | None) -> str:
+    """``3.6×``: how many times as often."""
+    return NONE if not finite(factor) else number(factor, 1 if factor < 10 else 0) + "×"
 
 
 def plural(n: int, noun: str) -> str:

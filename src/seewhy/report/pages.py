@@ -1,43 +1,30 @@
-"""Writes the pages: jinja2 environment, one method a page, nothing decided here that a reader would call a finding."""
+"""Writes the text path's pages: one method a page, nothing decided here that a reader would call a finding."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from seewhy.report import items as item_views
 from seewhy.report import numbers, overview, safe
 from seewhy.report.choose import Chosen, Ends, WordRow
 from seewhy.report.items import Item
+from seewhy.report.results import Loss
+from seewhy.report.scores import flow, provenance, score_cards, verdict_figure
+from seewhy.report.section import WordsSection
+from seewhy.report.site import Site
 from seewhy.report.verdict import Verdict, first_lines
 
 _INDEX_BYTES = 3_000_000
 _FIRST_CARDS = 24  # cards of the index that are in the page itself, for readers without JavaScript
 
 
-def environment() -> Environment:
-    """Escapes everything, shows hidden characters, and fails on a name that a template gets wrong."""
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda v: safe.visible(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 @dataclass(frozen=True)
 class Study:
-    """What every page needs to know; `unit` is that of the word values."""
+    """What every page of the text path needs to know; `unit` is that of the word values."""
 
-    title: str
-    question: str
     target_name: str
     classes: list[str]
     unit: str
@@ -76,6 +63,7 @@ class Pages:
         partial: the evaluation budget ended the explanation of at least one text.
         images: ids of the items whose thumbnail is in the folder.
         limit: the word value that gets the full colour.
+        site: where the pages are written.
     """
 
     def __init__(
@@ -89,25 +77,22 @@ class Pages:
         partial: bool,
         images: set[str],
         limit: float,
-        folder: Path,
+        site: Site,
     ) -> None:
-        self.study, self.items, self.images, self.limit, self.folder = study, items, images, limit, folder
+        self.study, self.items, self.images, self.limit, self.site = study, items, images, limit, site
         self.total, self.explained = total, explained
         self.residual, self.partial = residual, partial
         self.by_id = {item.id: item for item in items}
-        self.env = environment()
         self.value_digits = numbers.decimals([limit])
-        self.target_digits, self.predicted_digits = _digits(items) if not study.classes else (0, 2)
+        targets = np.array([i.target for i in items if i.target is not None], dtype=np.float64)
+        self.target_digits, self.predicted_digits = (0, 2) if study.classes else numbers.spread_decimals(targets)
 
     def write_items(self) -> None:
-        (self.folder / "items").mkdir()
-        template = self.env.get_template("item.html")
+        (self.site.folder / "items").mkdir()
         for at, item in enumerate(self.items):
             self._write(
                 f"items/{item.name}.html",
-                template,
-                root="../",
-                page="item",
+                "item.html",
                 item=item,
                 has_image=item.id in self.images,
                 facts=self.facts(item),
@@ -191,12 +176,10 @@ class Pages:
             "items": [self._index_line(item, most) for item in self.items],
         }
         script = safe.script_assignment("SEEWHY", data)
-        (self.folder / "assets" / "items-data.js").write_text(script, encoding="utf-8")
+        (self.site.folder / "assets" / "items-data.js").write_text(script, encoding="utf-8")
         self._write(
             "items.html",
-            self.env.get_template("items.html"),
-            root="",
-            page="items",
+            "items.html",
             cards=[self._card(item) for item in self.items[:_FIRST_CARDS]],
             shown=len(self.items),
         )
@@ -287,43 +270,30 @@ class Pages:
         self,
         sections: list[overview.Section],
         *,
-        losses: Sequence[tuple[str, int, str]],
+        losses: Sequence[Loss],
         scores: pa.Table,
         verdict: Verdict | None,
-        configs: Mapping[str, Any],
         notes: Sequence[str],
+        section: WordsSection | None,
     ) -> None:
         headline, stance = first_lines(verdict, self.study.target_name, self.study.noun)
         self._write(
             "index.html",
-            self.env.get_template("overview.html"),
-            root="",
-            page="overview",
+            "overview.html",
             headline=headline,
             stance=stance,
             findings=verdict is not None and verdict.beats,
-            figure=overview.verdict_figure(verdict),
+            figure=verdict_figure(verdict),
             sections=sections,
-            cards=overview.score_cards(scores, verdict),
-            flow=overview.flow(losses),
+            cards=score_cards(scores, verdict),
+            flow=flow(losses),
             notes=notes,
-            provenance=overview.provenance(configs),
+            provenance=provenance(self.site.about.configs),
             residual=f"{self.residual:.1g}",
             partial=self.partial,
             shown=len(self.items),
+            section=section,
         )
 
-    def _write(self, path: str, template: Any, **context: Any) -> None:
-        html = template.render(study=self.study, n=numbers, total=self.total, explained=self.explained, **context)
-        (self.folder / path).write_text(html, encoding="utf-8")
-
-
-def _digits(items: list[Item]) -> tuple[int, int]:
-    """Decimals of targets and of predictions: as many as the spread asks for, targets no more than they have."""
-    targets = np.array([i.target for i in items if i.target is not None], dtype=np.float64)
-    if len(targets) == 0:
-        return 2, 2
-    spread = float(np.std(targets)) or float(np.abs(targets).max())
-    most = numbers.decimals([spread])
-    exact = next((d for d in range(most) if np.allclose(np.round(targets, d), targets, rtol=0, atol=1e-9)), most)
-    return exact, most
+    def _write(self, path: str, template: str, **context: Any) -> None:
+        self.site.write(path, template, study=self.study, total=self.total, explained=self.explained, **context)

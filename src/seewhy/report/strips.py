@@ -24,8 +24,9 @@ class Mark:
     """A dot with whiskers, or a bar; positions as CSS per cents.
 
     Attributes:
-        sign: "pos", "neg" or "zero", for colour and shape.
-        sure: False where the interval holds zero or is missing: drawn hollow.
+        zero: where the origin is, if it is inside the scale.
+        sign: "pos", "neg" or "zero", for colour and shape: above, below or at the origin.
+        sure: False where the interval holds the origin or is missing: drawn hollow.
     """
 
     at: str
@@ -64,22 +65,24 @@ class Scale:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [Tick(self.css(k * step), numbers.number(k * step, digits)) for k in range(first, last + 1)]
 
-    def mark(self, value: float | None, low: float | None = None, high: float | None = None) -> Mark | None:
-        """The mark of `value`; None where there is no value to draw."""
+    def mark(
+        self, value: float | None, low: float | None = None, high: float | None = None, origin: float = 0.0
+    ) -> Mark | None:
+        """The mark of `value`, held against `origin`; None where there is no value to draw."""
         if value is None or not math.isfinite(value):
             return None
         whole = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-        start = min(max(0.0, self.low), self.high)
+        start = min(max(origin, self.low), self.high)
         a, b = sorted((self.percent(start), self.percent(value)))
         return Mark(
             at=self.css(value),
             low=self.css(low) if whole and low is not None else None,
             high=self.css(high) if whole and high is not None else None,
-            zero=self.css(0.0) if self.low <= 0 <= self.high else None,
+            zero=self.css(origin) if self.low <= origin <= self.high else None,
             bar_from=f"{a:.2f}%",
             bar_width=f"{b - a:.2f}%",
-            sign="pos" if value > 0 else "neg" if value < 0 else "zero",
-            sure=bool(whole and low is not None and high is not None and (low > 0 or high < 0)),
+            sign="pos" if value > origin else "neg" if value < origin else "zero",
+            sure=bool(whole and low is not None and high is not None and (low > origin or high < origin)),
         )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LOWER_IS_BETTER = ("rmse", "mae", "log_loss")
+LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "calibration_error")
 
 METRICS = {
     "r2": ("R²", "share of the differences that is predicted: 1 is perfect, 0 is no better than the average"),
@@ -11,6 +11,7 @@ METRICS = {
     "spearman": ("Spearman", "agreement in rank order: 1 is the same order, 0 is none"),
     "log_loss": ("Log loss", "how surprised the model is by the right class, sure misses weighing more"),
     "accuracy": ("Accuracy", "share put in the right class"),
+    "calibration_error": ("Calibration error", "how far its certainty is from its share of right answers: 0 is honest"),
     "macro_f1": ("Macro F1", "precision and recall together, each class weighing the same"),
 }
 
@@ -19,6 +20,10 @@ MODELS = {
     "majority": "Always the commonest class",
     "ridge_words": "Word counts (ridge)",
     "logistic_words": "Word counts (logistic)",
+    "words": "Words alone",
+    "words, targets permuted": "Words, answers shuffled",
+    "logistic_colours": "Colours alone",
+    "ridge_colours": "Colours alone",
 }
 
 

@@ -7,7 +7,17 @@ line call these functions; the steps themselves know Ray only through `run_stage
 from collections.abc import Callable
 
 from seewhy.progress import Reporter
-from seewhy.steps import caption, explain_words, fetch, report, train_text
+from seewhy.steps import (
+    caption,
+    describe,
+    explain_images,
+    explain_words,
+    fetch,
+    probe,
+    report,
+    train_image,
+    train_text,
+)
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
 
@@ -16,6 +26,10 @@ RUN: dict[str, Callable[[Study, Reporter], None]] = {
     "caption": caption.run,
     "train_text": train_text.run,
     "explain_words": explain_words.run,
+    "train_image": train_image.run,
+    "explain_images": explain_images.run,
+    "describe": describe.run,
+    "probe": probe.run,
     "report": report.run,
 }
 """In the order in which a study runs them."""
@@ -25,15 +39,23 @@ PLAN: dict[str, Callable[[Study], Plan]] = {
     "caption": caption.plan,
     "train_text": train_text.plan,
     "explain_words": explain_words.plan,
+    "train_image": train_image.plan,
+    "explain_images": explain_images.plan,
+    "describe": describe.plan,
+    "probe": probe.plan,
     "report": report.plan,
 }
 
 
 def wanted(study: Study) -> list[str]:
-    """The steps that this study needs: no fetch without images, no caption where the manifest brings the texts."""
+    """The steps of its path: no fetch without images, no caption of texts that are there."""
     skip = set()
     if study.manifest.image is None:
         skip.add("fetch")
-    if study.manifest.text is not None:
+    if study.manifest.text is not None or not study.has_texts:
         skip.add("caption")
+    if not study.has_text_path:
+        skip |= {"train_text", "explain_words"}
+    if not study.has_image_path:
+        skip |= {"train_image", "explain_images", "describe"}
     return [name for name in RUN if name not in skip]

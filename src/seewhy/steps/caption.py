@@ -8,8 +8,10 @@ import pyarrow.compute as pc
 from seewhy import schema, storage
 from seewhy.caption import Caption, identity
 from seewhy.progress import Reporter
-from seewhy.run import Source
+from seewhy.run import Source, Stored
+from seewhy.sections import VisionModel
 from seewhy.steps import fetch
+from seewhy.steps.joins import first_rows
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
 from seewhy.study import Study
@@ -28,16 +30,6 @@ def parts(study: Study) -> tuple[str, ...]:
     return tuple(table(study).parts()) if study.manifest.text is None else ()
 
 
-def images_of(study: Study) -> pa.Table:
-    """source id -> image id, part and position of the images that were fetched."""
-    return _images_of(study, fetch.parts(study))
-
-
-@once_a_run
-def _images_of(study: Study, _parts: tuple[str, ...]) -> pa.Table:
-    return fetch.table(study).locate(fetch.source(study).keys.column(schema.ID), ["image_id"])
-
-
 def source(study: Study) -> Source:
     """Distinct images: one that stands behind several URLs is captioned once."""
     return _source(study, fetch.parts(study))
@@ -45,11 +37,9 @@ def source(study: Study) -> Source:
 
 @once_a_run
 def _source(study: Study, _parts: tuple[str, ...]) -> Source:
-    found = images_of(study)
-    order = found.append_column("order", pa.array(range(len(found)), pa.int64()))
-    first = order.group_by("image_id").aggregate([("order", "min")]).column("order_min").sort()
-    keys = found.take(first).select(["image_id", "part", "position"]).rename_columns([schema.ID, "part", "position"])
-    return Source(keys, fetch.table(study).parts(), {"image": "image"})
+    keys = first_rows(fetch.images_of(study).select(["image_id", "part", "position"]), "image_id")
+    keys = keys.rename_columns([schema.ID, "part", "position"])
+    return Source(keys, (Stored(fetch.parts(study), {"image": "image"}),))
 
 
 def plan(study: Study) -> Plan:
@@ -79,25 +69,29 @@ def run(study: Study, reporter: Reporter) -> None:
 
 
 def _arguments(study: Study) -> dict[str, Any]:
-    settings = study.caption
-    arguments: dict[str, Any] = {**settings.options, "backend": settings.backend, "prompt": settings.prompt}
-    if settings.backend == "fake":
+    return {**backend_arguments(study.caption), "prompt": study.caption.prompt}
+
+
+def backend_arguments(asked: VisionModel) -> dict[str, Any]:
+    """Which backend, and its own arguments: those that the study leaves open are the backend's."""
+    arguments: dict[str, Any] = {**asked.options, "backend": asked.backend}
+    if asked.backend == "fake":
         return arguments
     given = {
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_new_tokens": settings.max_tokens,
-        "seed": settings.seed,
-        "dtype": settings.dtype,
-        "device": settings.device,
-        "batch_size": settings.batch_size,
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "max_new_tokens": asked.max_tokens,
+        "seed": asked.seed,
+        "dtype": asked.dtype,
+        "device": asked.device,
+        "batch_size": asked.batch_size,
     }
     arguments |= {name: value for name, value in given.items() if value is not None}
-    if settings.backend == "hf":
+    if asked.backend == "hf":
         arguments |= {
-            "model": settings.model,
-            "revision": settings.revision,
-            "trust_remote_code": settings.trust_remote_code,
+            "model": asked.model,
+            "revision": asked.revision,
+            "trust_remote_code": asked.trust_remote_code,
         }
     return arguments
 

@@ -13,7 +13,7 @@ from seewhy.explain import read_part, sentence_interactions
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.shapley import Explained, owen_values, text_predict, to_shap
-from seewhy.steps import train_text
+from seewhy.steps import train_text, training
 from seewhy.steps.items import gather
 from seewhy.study import Study
 from seewhy.train.text_model import load_text_model
@@ -48,11 +48,11 @@ def look(study: Study, item: str) -> Closer:
     """
     items = gather(study, step="explain")
     where = train_text.folder(study, items)
-    models = train_text.models(where)
+    models = training.models(where)
     found = items.texts.filter(pc.starts_with(items.texts[schema.ID], item)).to_pylist()
     if len(found) != 1:
         raise Fatal(f"{len(found)} texts have an id that starts with {item!r}; the report's pages are named by the ids")
-    folds = train_text.fold_of_item(where)
+    folds = training.fold_of_item(where)
     place = pc.index(folds[schema.ID], found[0][schema.ID]).as_py()
     if place < 0:
         raise Fatal(f"text {found[0][schema.ID]} is in a fold that was not trained: no model was kept from it")

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import schema, storage
 from seewhy.explain import VERSION, ExplainWords
 from seewhy.progress import Reporter
-from seewhy.run import Source
-from seewhy.steps import caption, train_text
+from seewhy.run import Source, Stored
+from seewhy.steps import caption, train_text, training
 from seewhy.steps.items import Items, gather
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
+from seewhy.steps.sample import sampled
 from seewhy.study import Study
-from seewhy.table import Table, digest, digest_text
+from seewhy.table import Table, digest
 
 
 def table(study: Study, items: Items) -> Table:
@@ -35,20 +35,16 @@ def config(study: Study, items: Items) -> dict[str, Any]:
 
 def source(study: Study, items: Items) -> Source:
     """Items that have a held-out prediction, with the fold whose model did not see them."""
-    keys = train_text.fold_of_item(train_text.folder(study, items))
+    keys = training.fold_of_item(train_text.folder(study, items)).select([schema.ID, "fold"])
     asked = study.explain_words
-    if asked.sample is not None and asked.sample < len(keys):
-        keys = keys.append_column(
-            "draw", pa.array([digest_text(f"{asked.seed} {i}") for i in keys[schema.ID].to_pylist()])
-        )
-        keys = keys.take(pc.sort_indices(keys, [("draw", "ascending")]).slice(0, asked.sample)).drop(["draw"])
+    keys = sampled(keys, asked.sample, asked.seed)
     if study.manifest.text is not None:
         place = pc.index_in(keys[schema.ID], value_set=items.texts[schema.ID].combine_chunks())
         return Source(keys.append_column("text", items.texts["text"].take(place)))
     captions = caption.table(study)
     found = captions.locate(keys[schema.ID])
     place = pc.index_in(found[schema.ID], value_set=keys[schema.ID].combine_chunks())
-    return Source(found.append_column("fold", keys["fold"].take(place)), captions.parts(), {"text": "text"})
+    return Source(found.append_column("fold", keys["fold"].take(place)), (Stored(captions.parts(), {"text": "text"}),))
 
 
 def plan(study: Study) -> Plan:
@@ -62,7 +58,7 @@ def plan(study: Study) -> Plan:
 def run(study: Study, reporter: Reporter) -> None:
     items = gather(study, step="explain_words")
     where = train_text.folder(study, items)
-    models = train_text.models(where)
+    models = training.models(where)
     asked = study.explain_words
     run_row_stage(
         "explain_words",

@@ -7,6 +7,7 @@ from seewhy import schema, storage
 from seewhy.fetch import VERSION, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source
+from seewhy.steps.joins import first_rows
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
 from seewhy.steps.rows import manifest_rows, tell
@@ -29,9 +30,17 @@ def source(study: Study) -> Source:
     rows = manifest_rows(study).table
     keys = rows.select(["source_id", "source"]).rename_columns([schema.ID, "source"])
     keys = keys.filter(pc.is_valid(keys.column(schema.ID)))
-    order = keys.append_column("order", pa.array(range(len(keys)), pa.int64()))
-    first = order.group_by(schema.ID).aggregate([("order", "min")]).column("order_min").sort()
-    return Source(keys.take(first))
+    return Source(first_rows(keys, schema.ID))
+
+
+def images_of(study: Study) -> pa.Table:
+    """source id -> image id, fingerprint, part and position of the images that were fetched."""
+    return _images_of(study, parts(study))
+
+
+@once_a_run
+def _images_of(study: Study, _parts: tuple[str, ...]) -> pa.Table:
+    return table(study).locate(source(study).keys.column(schema.ID), ["image_id", "fingerprint"])
 
 
 def plan(study: Study) -> Plan:

@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -13,6 +12,7 @@ from seewhy import schema
 from seewhy.failure import Fatal
 from seewhy.manifest import Rows
 from seewhy.steps import caption, fetch
+from seewhy.steps.joins import Losses, first_rows, joined, manifest_losses
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import need_done
 from seewhy.steps.rows import manifest_rows
@@ -29,15 +29,14 @@ class Items:
             Rows of one group share an image or a text, directly or by way of others: no split may part them.
         texts: id, text; distinct.
         task, classes: as in `manifest.Rows`.
-        losses: (label, count, note): a count of 0 or more says how many rows are left at that point, a negative one how
-            many were lost on the way to the next.
+        losses: from the rows of the manifest to `texts`.
     """
 
     examples: pa.Table
     texts: pa.Table
     task: str
     classes: tuple[str, ...]
-    losses: list[tuple[str, int, str]]
+    losses: Losses
 
     @cached_property
     def identity(self) -> str:
@@ -64,9 +63,7 @@ def gather(study: Study, *, step: str) -> Items:
 @once_a_run
 def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
     rows = manifest_rows(study)
-    losses: list[tuple[str, int, str]] = [("Rows in the manifest", rows.read, "")]
-    losses += [("Left out", -count, reason) for reason, count in rows.dropped.items()]
-    losses.append(("Rows that can be used", len(rows.table), ""))
+    losses = manifest_losses(rows)
     if study.manifest.text is not None:
         table = rows.table.select(["row", "text", "target"])
         ids = pa.array([digest_text(text) for text in table.column("text").to_pylist()], pa.string())
@@ -75,7 +72,7 @@ def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
     else:
         examples = _with_captions(study, rows, losses)
     losses.append(("Rows with a text and a target", len(examples), ""))
-    texts = _distinct(examples.select([schema.ID, "text"]))
+    texts = first_rows(examples.select([schema.ID, "text"]), schema.ID)
     if len(texts) < len(examples):
         thing = "text" if study.manifest.text else "image"
         losses.append((f"Share their {thing} with an earlier row", len(texts) - len(examples), "explained once"))
@@ -83,40 +80,14 @@ def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
     return Items(examples, texts, rows.task, rows.classes, losses)
 
 
-def _with_captions(study: Study, rows: Rows, losses: list[tuple[str, int, str]]) -> pa.Table:
+def _with_captions(study: Study, rows: Rows, losses: Losses) -> pa.Table:
     table = rows.table.select(["row", "source_id", "target"])
-    images = caption.images_of(study).select([schema.ID, "image_id"])
-    table = _joined(table, "source_id", images, fetch.table(study).index(), schema.ID, "fetched", losses)
+    images = fetch.images_of(study).select([schema.ID, "image_id"])
+    table = joined(table, "source_id", images, fetch.table(study).index(), "fetched", losses)
     losses.append(("Rows with an image", len(table), ""))
-    table = _joined(
-        table, schema.ID, caption.captioned(study), caption.table(study).index(), "text", "captioned", losses
-    )
-    table = table.select(["row", schema.ID, "text", "target"])
+    table = joined(table, "image_id", caption.captioned(study), caption.table(study).index(), "captioned", losses)
+    table = table.select(["row", "image_id", "text", "target"]).rename_columns(["row", schema.ID, "text", "target"])
     return table.append_column("group", table.column(schema.ID))
-
-
-def _joined(
-    table: pa.Table,
-    key: str,
-    found: pa.Table,
-    index: pa.Table,
-    column: str,
-    done: str,
-    losses: list[tuple[str, int, str]],
-) -> pa.Table:
-    """The rows whose `key` was found, with what was found (id, value) as `column`; the others go into `losses`."""
-    table = table.append_column(column, _looked_up(table.column(key), found))
-    lost = table.filter(pc.is_null(table.column(column))).column(key)
-    why_not = _looked_up(lost, _reasons(index)).fill_null("missing")
-    counted = {one["values"]: one["counts"] for one in pc.value_counts(why_not).to_pylist()}
-    losses += [(f"Image not {done}", -count, reason) for reason, count in sorted(counted.items())]
-    return table.filter(pc.is_valid(table.column(column)))
-
-
-def _looked_up(keys: pa.ChunkedArray, found: pa.Table) -> pa.ChunkedArray:
-    """For each key the second column of `found` where the first one holds it, else null."""
-    place = pc.index_in(keys, value_set=found.column(0).combine_chunks())
-    return found.column(1).combine_chunks().take(place.combine_chunks())
 
 
 def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
@@ -124,7 +95,7 @@ def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
     sources = rows.table["source_id"].to_pylist()
     pictures: dict[str, str] = {}
     if study.manifest.image is not None:
-        found = caption.images_of(study)
+        found = fetch.images_of(study)
         pictures = dict(zip(found[schema.ID].to_pylist(), found["image_id"].to_pylist(), strict=True))
     nodes: dict[str, int] = {}
     texts, images = [], []
@@ -135,16 +106,3 @@ def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
     ties = coo_array((np.ones(len(texts), np.int8), (texts, images)), shape=(len(nodes), len(nodes)))
     _, component = connected_components(ties, directed=False)
     return pa.array([str(component[text]) for text in texts], pa.string())
-
-
-def _reasons(index: pa.Table) -> pa.Table:
-    """id, ``reason (kind)`` of the rows that failed."""
-    failed = index.filter(pc.is_valid(index.column(schema.ERROR_KIND)))
-    why = pc.binary_join_element_wise(failed[schema.REASON], " (", failed[schema.ERROR_KIND], ")", "")
-    return pa.table({schema.ID: failed[schema.ID], "why": why})
-
-
-def _distinct(table: pa.Table) -> pa.Table:
-    order = table.append_column("order", pa.array(range(len(table)), pa.int64()))
-    first = order.group_by(schema.ID).aggregate([("order", "min")]).column("order_min").sort()
-    return table.take(first)

@@ -1,15 +1,28 @@
 """A study as a whole: all its steps in order, what each would do, and what its workspace holds."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from seewhy import schema, steps, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.run import Source
-from seewhy.steps import caption, explain_words, fetch, train_text
+from seewhy.steps import (
+    caption,
+    describe,
+    explain_images,
+    explain_words,
+    fetch,
+    probe,
+    train_image,
+    train_text,
+    training,
+    words,
+)
 from seewhy.steps.items import gather
 from seewhy.steps.once import forget
+from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
 from seewhy.table import Table
@@ -37,7 +50,15 @@ def plans(study: Study) -> list[Plan]:
     return [steps.PLAN[name](study) for name in steps.wanted(study)]
 
 
-_SCHEMAS = {"fetch": schema.IMAGES, "caption": schema.CAPTIONS, "explain_words": schema.EXPLANATIONS}
+_SCHEMAS = {
+    "fetch": schema.IMAGES,
+    "caption": schema.CAPTIONS,
+    "explain_words": schema.EXPLANATIONS,
+    "explain_images": schema.MAPS,
+    "check_maps": schema.FAITHFULNESS,
+    "describe": schema.CAPTIONS,
+    "words": schema.TOKENS,
+}
 
 
 def tables(study: Study) -> Iterator[dict[str, Any]]:
@@ -62,21 +83,50 @@ def tables(study: Study) -> Iterator[dict[str, Any]]:
                 "size_bytes": table.size_bytes(),
                 "config": table.config() or {},
             }
-    yield from train_text.results(study, current)
+    for step in ("train_text", "train_image", "probe"):
+        yield from training.results(study, step, current)
 
 
 def _current(study: Study) -> dict[str, Source | None]:
-    """Folder -> the rows asked of it, as far as the steps before have come; None for a training."""
-    names = steps.wanted(study)
+    """Folder -> the rows asked of it, as far as the steps before have come; None for a training or a probe."""
     found: dict[str, Source | None] = {}
-    if "fetch" in names:
-        found[fetch.table(study).url] = fetch.source(study)
-    if "caption" in names:
-        found[caption.table(study).url] = caption.source(study)
-    try:
-        items = gather(study, step="status")
-        found[train_text.folder(study, items)] = None
-        found[explain_words.table(study, items).url] = explain_words.source(study, items)
-    except (Fatal, FileNotFoundError):  # a step before has not run to its end
-        pass
+    for look in (_current_images, _current_texts, _current_photos, _current_words):
+        with suppress(Fatal, FileNotFoundError):  # a step before has not run to its end
+            for url, source in look(study):
+                found[url] = source
     return found
+
+
+_Current = Iterator[tuple[str, Source | None]]
+
+
+def _current_images(study: Study) -> _Current:
+    names = steps.wanted(study)
+    if "fetch" in names:
+        yield fetch.table(study).url, fetch.source(study)
+    if "caption" in names:
+        yield caption.table(study).url, caption.source(study)
+
+
+def _current_texts(study: Study) -> _Current:
+    if study.has_text_path:
+        items = gather(study, step="status")
+        yield train_text.folder(study, items), None
+        yield explain_words.table(study, items).url, explain_words.source(study, items)
+
+
+def _current_photos(study: Study) -> _Current:
+    if study.has_image_path:
+        photos = gather_photos(study, step="status")
+        yield train_image.folder(study, photos), None
+        yield explain_images.table(study, photos).url, explain_images.source(study, photos)
+        yield explain_images.checks(study, photos).url, explain_images.check_source(study, photos)
+        for control in describe.controls(study):
+            yield describe.table(study, photos, control).url, describe.source(study, photos, control)
+
+
+def _current_words(study: Study) -> _Current:
+    for kind in words.kinds(study):
+        texts = words.gather_texts(study, kind, step="status")
+        yield words.table(study, texts).url, texts.source
+        yield probe.folder(study, texts), None

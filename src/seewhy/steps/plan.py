@@ -8,7 +8,8 @@ from seewhy.failure import Fatal
 from seewhy.progress import Reporter, format_seconds
 from seewhy.run import Source, Stage, connect, run_stage
 from seewhy.schema import ID
-from seewhy.study import Resources, Study
+from seewhy.sections import Resources
+from seewhy.study import Study
 from seewhy.table import Counts, Table, missing_rows
 
 

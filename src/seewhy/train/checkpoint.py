@@ -74,10 +74,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     facts = json.loads((folder / STATE).read_text())
     weights = load_file(folder / "weights.safetensors")
     model.load_state_dict(weights)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in load_file(folder / "optimizer.safetensors").items():
         index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     best_is_last = facts["best_epoch"] == facts["epoch"]
     return Progress(
@@ -88,3 +89,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         best_weights=weights if best_is_last else load_file(folder / "best.safetensors"),
         best_outputs=load_file(folder / "outputs.safetensors")["outputs"].numpy(),
     )
+
+
+def _laid_out_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The moments of a channels-last parameter in its order of bytes: AdamW's fused step takes both as they lie."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)

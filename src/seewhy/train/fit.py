@@ -1,6 +1,7 @@
 """The one training loop: epochs over a task's batches, in one process or as one of several that share the gradient.
 
-Knows nothing of texts, images or Ray. What a batch is, which model reads it and what its loss is stand in a Task.
+Knows nothing of texts, images or Ray. What a batch is, which model reads it and what its loss is stand in a Task, see
+task.py.
 """
 
 import math
@@ -11,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,52 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 from seewhy.failure import Fatal
 from seewhy.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from seewhy.train.folder import Checkpoints, FoldFolder
+from seewhy.train.task import Batch, MakeBatch, Task
 from seewhy.train.tracking import Tracker
 
-Batch = dict[str, torch.Tensor]
-
-
-class Task(Protocol):
-    """Data, model and loss of one fold. Rows are positions, 0 to N-1, within the training or the validation rows.
-
-    Attributes:
-        identity: hash of everything that changes the result, apart from the recipe.
-        valid_rows: number of validation rows.
-        width: K, outputs per row.
-        select_by: the score, lower is better, that tells the best epoch.
-    """
-
-    identity: str
-    valid_rows: int
-    width: int
-    select_by: str
-
-    def build_model(self) -> nn.Module:
-        """A fresh model on the CPU; called with torch seeded."""
-
-    def train_plan(self, epoch: int) -> list[np.ndarray]:
-        """Training rows of each batch, equal for equal `epoch`; as many batches in every epoch."""
-
-    def train_batch(self, rows: np.ndarray) -> Batch:
-        """CPU tensors of these training rows; called from a thread, so it draws no global random numbers."""
-
-    def valid_plan(self) -> list[np.ndarray]:
-        """Validation rows of each batch; every row once."""
-
-    def valid_batch(self, rows: np.ndarray) -> Batch:
-        """CPU tensors of these validation rows."""
-
-    def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """(B,) loss of each row."""
-
-    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """(B, K) what the model says of each row."""
-
-    def score(self, outputs: np.ndarray) -> dict[str, float]:
-        """Scores of the (N, K) validation outputs, `select_by` among them."""
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Writes the model so that it can be loaded without this task."""
+_AHEAD = 8  # batches made before they are needed, at most
 
 
 @dataclass(frozen=True)
@@ -79,6 +38,7 @@ class Recipe:
         learning_rate: of AdamW, reached after the warm-up; it falls linearly to 0 at the last step.
         weight_decay: of AdamW, on all parameters.
         warmup_fraction: share of all steps in which the rate rises linearly from 0.
+        new_factor: parameters that were drawn learn at so many times the rate of those that were pretrained.
         clip_norm: gradients longer than this are shortened to it; 0 turns clipping off.
         seed: of initial weights, dropout and order.
         keep: ``best``, the epoch with the lowest validation score, or ``last``. To choose the epoch on the very rows
@@ -94,6 +54,7 @@ class Recipe:
     seed: int = 42
     keep: str = "best"
     bf16: bool = True
+    new_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -148,8 +109,8 @@ def fit(
     with _own_random_state(device):
         torch.manual_seed(recipe.seed)
         model = task.build_model().to(device)
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        groups = _groups(task, model, recipe)
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         progress = Progress()
         trained = _shared(run, model)
         with checkpoints.latest() as found:
@@ -164,6 +125,17 @@ def fit(
             model.load_state_dict(progress.best_weights)
             assert progress.best_outputs is not None
             folder.finish(progress.facts(), progress.best_outputs, lambda path: task.save(model, path))
+
+
+def _groups(task: Task, model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """What is learnt, by the factor of its rate."""
+    new = task.new_parameters(model) if recipe.new_factor != 1 else ()
+    learnt = [(name in new, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for is_new, parameter in learnt if is_new == one], "factor": factor}
+        for one, factor in ((False, 1.0), (True, recipe.new_factor))
+    ]
+    return [group for group in groups if group["params"]]
 
 
 @dataclass(frozen=True)
@@ -240,11 +212,13 @@ def train_epoch(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, ep
     shares = [rows[run.rank :: run.world_size] for rows in plan]
     total = torch.zeros((), device=run.device)
     rate = 0.0
-    for index, batch in enumerate(_made_ahead(run.task.train_batch, shares, run.loaders)):
+    make = run.task.train_batches(epoch - 1, shares)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, batch in enumerate(_made_ahead(make, shares, run.loaders)):
         step = (epoch - 1) * len(plan) + index
         rate = learning_rate_at(step, total=run.recipe.epochs * len(plan), recipe=run.recipe)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         with run.autocast():
             losses = run.task.losses(model, run.to_device(batch))
         optimizer.zero_grad(set_to_none=True)
@@ -252,7 +226,7 @@ def train_epoch(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, ep
         # also when the batch could not be dealt out evenly.
         (losses.float().sum() * (run.world_size / len(plan[index]))).backward()
         if run.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], run.recipe.clip_norm)
+            nn.utils.clip_grad_norm_(parameters, run.recipe.clip_norm)
         optimizer.step()
         total += losses.detach().float().sum()
         if run.tracker is not None:
@@ -281,7 +255,10 @@ def _validate(run: Run, model: nn.Module) -> np.ndarray:
     plan = run.task.valid_plan()[run.rank :: run.world_size]
     outputs = torch.zeros((run.task.valid_rows, run.task.width), device=run.device)
     model.eval()
-    for rows, batch in zip(plan, _made_ahead(run.task.valid_batch, plan, run.loaders), strict=True):
+    if run.world_size > 1:
+        for buffer in model.buffers():  # batch norm's averages, which each process has taken over its own rows
+            torch.distributed.broadcast(buffer, src=0)
+    for rows, batch in zip(plan, _made_ahead(run.task.valid_batches(plan), plan, run.loaders), strict=True):
         where = torch.from_numpy(rows.copy()).to(run.device)
         with run.autocast():
             outputs[where] = run.task.outputs(model, run.to_device(batch)).float()
@@ -290,14 +267,14 @@ def _validate(run: Run, model: nn.Module) -> np.ndarray:
     return outputs.cpu().numpy()
 
 
-def _made_ahead(make: Callable[[np.ndarray], Batch], plan: list[np.ndarray], loaders: int) -> Iterator[Batch]:
-    """The batches of the plan in order, made by threads a few ahead of their use."""
-    with ThreadPoolExecutor(max_workers=max(1, loaders)) as pool:
+def _made_ahead(make: MakeBatch, plan: list[np.ndarray], loaders: int) -> Iterator[Batch]:
+    """The batches of the plan in order, made by threads ahead of their use."""
+    with ThreadPoolExecutor(max_workers=loaders) as pool:
         waiting: deque[Future[Batch]] = deque()
         try:
             for rows in plan:
                 waiting.append(pool.submit(make, rows))
-                if len(waiting) > 2 * loaders:
+                if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -20,8 +20,9 @@ from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.run import connect
 from seewhy.train.checkpoint import STATE
-from seewhy.train.fit import Recipe, Task, fit
+from seewhy.train.fit import Recipe, fit
 from seewhy.train.folder import FoldFolder, FoldResult
+from seewhy.train.task import Task
 from seewhy.train.tracking import Tracking, open_tracker, require
 
 LAUNCHERS = ("auto", "here", "task", "ray_train")

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from seewhy import schema
+from seewhy.train.classes import calibration_error
 from seewhy.train.folds import group_numbers
 
-LOWER_IS_BETTER = ("rmse", "mae", "log_loss")
+LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "calibration_error")
 _CELLS = 4_000_000  # weights held at once
 _INTERVAL = (2.5, 97.5)
 
@@ -53,12 +54,17 @@ class Verdict:
 
 
 def epoch_scores(target: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """Scores of one epoch's (N, K) outputs: rmse, mae and r2 for K = 1, else log_loss, accuracy and macro_f1."""
+    """Scores of one epoch's (N, K) outputs, by which epochs are told apart.
+
+    Returns:
+        For K = 1 rmse, mae and r2, else log_loss, accuracy, macro_f1 and calibration_error.
+    """
     all_once = np.ones((1, len(target)))
     values = {name: float(value[0]) for name, value in weighted_scores(target, outputs, all_once, ranks=False).items()}
     if outputs.shape[1] > 1:
         of_truth = outputs[np.arange(len(target)), target.astype(int)]
         values["log_loss"] = float(-np.log(np.clip(of_truth, 1e-12, 1.0)).mean())
+        values["calibration_error"] = calibration_error(target, outputs)
     return values
 
 
@@ -138,7 +144,8 @@ def compare(
     """Scores each model's (N, K) outputs on the same N rows, with bootstrap 95% intervals over the groups of rows.
 
     The models in `unranked` get no spearman. The mean is one: it says a little more for the folds whose own rows lie a
-    little lower, so over all folds its correlation is below 0 and means nothing.
+    little lower, so over all folds its correlation is below 0 and means nothing. The calibration error gets no
+    interval: chance alone raises it, in a draw more than in the rows themselves.
     """
     numbers, count = group_numbers(groups)
     once = np.ones((1, len(target)))
@@ -155,6 +162,9 @@ def compare(
             if np.isfinite(value[0]) and not (metric == "spearman" and model in unranked):
                 low, high = _interval(draws[model][metric])
                 rows.append([model, metric, float(value[0]), low, high, len(target)])
+        if outputs[model].shape[1] > 1:
+            error = calibration_error(target, outputs[model])
+            rows.append([model, "calibration_error", error, None, None, len(target)])
     table = pa.Table.from_pylist([dict(zip(schema.SCORES.names, row, strict=True)) for row in rows], schema.SCORES)
     return Comparison(table, draws)
 

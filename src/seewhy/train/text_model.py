@@ -1,40 +1,23 @@
 """The text model: any transformers encoder with a linear head, how it is found, saved and loaded."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
-from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging
 
 from seewhy.failure import Fatal
+from seewhy.hub import folder_digest, has_weights, pin
 from seewhy.train.folder import local_copy
+from seewhy.train.pretrained import quiet
 
 POOLINGS = ("first", "mean")
 _FACTS = "text_model.json"
 _HEAD = "head.safetensors"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and its report of surplus weights, which would break up the bar of the training."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -85,7 +68,7 @@ class TextModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """A transformers folder of the encoder, and beside it the head and the facts."""
-        with _quiet():
+        with quiet():
             self.encoder.save_pretrained(folder)
         save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, Path(folder) / _HEAD)
         facts = {**vars(self.facts), "classes": list(self.facts.classes)}
@@ -115,7 +98,7 @@ class Encoder:
     Attributes:
         source: hub name or absolute path of a local folder.
         revision: commit, where `source` is a hub name.
-        identity: the commit, or a hash of the folder's files.
+        identity: the name and its commit, or a digest of the folder's files.
         max_length: most tokens it takes.
     """
 
@@ -125,14 +108,14 @@ class Encoder:
     max_length: int
 
     def tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
+        return _load_tokenizer(self.source, self.revision)
 
     def model(self) -> PreTrainedModel:
         return _load_encoder(self.source, self.revision)
 
 
 def _load_encoder(source: str, revision: str | None) -> PreTrainedModel:
-    with _quiet():
+    with quiet():
         model, report = AutoModel.from_pretrained(
             source, revision=revision, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
         )
@@ -143,37 +126,50 @@ def _load_encoder(source: str, revision: str | None) -> PreTrainedModel:
     return model
 
 
+def _load_tokenizer(source: str, commit: str | None) -> Any:
+    """From the local cache alone where it holds the whole model.
+
+    Otherwise transformers asks the hub at every load for files that a tokenizer may have besides, and gives up where
+    the hub refuses: a gated model without a token, or one that was withdrawn since.
+    """
+    if commit is not None and has_weights(source, commit):
+        try:
+            return _with_vocabulary(source, revision=commit, local_files_only=True)
+        except (OSError, ValueError):
+            pass  # the weights were fetched without the tokenizer
+    return _with_vocabulary(source, revision=commit)
+
+
+def _with_vocabulary(source: str, **options: Any) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    # Where its files are missing, transformers makes a tokenizer up that takes every word for unknown.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ValueError(f"the files of {source} hold no vocabulary of a tokenizer")
+    return tokenizer
+
+
 def find_encoder(name: str, *, revision: str | None = None) -> Encoder:
     """Pins an encoder: a hub name to its commit, a local folder to its content, ``tiny`` to the packaged one.
+
+    A hub name stands for what the local cache holds of it, see ``hub.pin``.
 
     Raises:
         Fatal: there is no such model, it cannot be reached, or it is no encoder.
     """
     source = str(Path(__file__).parents[1] / "demo" / "tiny_encoder") if name == "tiny" else name
-    local = Path(source).is_dir()
-    source = str(Path(source).resolve()) if local else source
+    source = str(Path(source).resolve()) if Path(source).is_dir() else source
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        commit = pin(source, revision)
+        config = AutoConfig.from_pretrained(source, revision=commit, trust_remote_code=False)
+        tokenizer = _load_tokenizer(source, commit)
     except (OSError, ValueError, ImportError) as error:
         raise Fatal(f"cannot load the text encoder {name!r} (revision {revision}): {error}") from error
     if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
         raise Fatal(f"{name!r} is a {config.model_type} model; a text encoder such as BERT is needed")
-    # The folder of a hub's file is named after the commit that it was found at.
-    commit = None if local else Path(hf_hub_download(source, "config.json", revision=revision)).parent.name
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     return Encoder(
         source=source,
         revision=commit,
-        identity=_files_hash(Path(source)) if local else f"{name}@{commit}",
+        identity=folder_digest(source) if commit is None else f"{name}@{commit}",
         max_length=int(min(positions, tokenizer.model_max_length)),
     )
-
-
-def _files_hash(folder: Path) -> str:
-    digest = xxhash.xxh128()
-    for file in sorted(folder.iterdir()):
-        if file.is_file():
-            digest.update(file.name.encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -11,8 +11,8 @@ import torch
 import xxhash
 from torch import nn
 
-from seewhy.train.fit import Batch
 from seewhy.train.scores import epoch_scores
+from seewhy.train.task import Batch, MakeBatch
 from seewhy.train.text_model import Encoder, TextFacts, TextModel
 
 _CHUNK = 4096  # texts tokenised at once
@@ -139,12 +139,18 @@ class TextTask:
     def build_model(self) -> TextModel:
         return TextModel(self.shared.encoder.model(), self.facts)
 
+    def new_parameters(self, model: nn.Module) -> list[str]:
+        return ["head.weight", "head.bias"]
+
     def train_plan(self, epoch: int) -> list[np.ndarray]:
         shared = self.shared
         lengths = shared.tokens.lengths(self.train)
         return length_grouped(lengths, batch_size=shared.batch_size, seed=shared.seed, epoch=epoch)
 
-    def train_batch(self, rows: np.ndarray) -> Batch:
+    def train_batches(self, epoch: int, plan: list[np.ndarray]) -> MakeBatch:
+        return self._train_batch
+
+    def _train_batch(self, rows: np.ndarray) -> Batch:
         picked = self.train[rows]
         targets = torch.from_numpy(self.shared.targets[picked])
         batch = self.shared.tokens.batch(picked)
@@ -154,8 +160,8 @@ class TextTask:
         order = np.argsort(self.shared.tokens.lengths(self.valid), kind="stable")
         return np.array_split(order, -(-len(order) // (2 * self.shared.batch_size)))
 
-    def valid_batch(self, rows: np.ndarray) -> Batch:
-        return self.shared.tokens.batch(self.valid[rows])
+    def valid_batches(self, plan: list[np.ndarray]) -> MakeBatch:
+        return lambda rows: self.shared.tokens.batch(self.valid[rows])
 
     def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         out = model(batch["input_ids"], batch["attention_mask"])

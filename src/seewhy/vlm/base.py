@@ -19,6 +19,10 @@ DEFAULT_PROMPT = (
 that many images can share, so that a model can learn what each of them is worth."""
 
 
+MANY_IMAGES = 100
+"""``max_images`` of a backend that takes several: more than anything here shows at once."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One question about one or more images.
@@ -115,10 +119,14 @@ class Backend(Protocol):
     Attributes:
         default_prompt: the prompt for captions when the study gives none; a model that was made to caption without
             a prompt has an empty one.
+        max_images: the most images that one request may hold.
     """
 
     @property
     def default_prompt(self) -> str: ...
+
+    @property
+    def max_images(self) -> int: ...
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         """As many answers as requests, in their order; failures as values. Raises ``Fatal`` to stop the job."""

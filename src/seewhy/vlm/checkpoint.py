@@ -1,15 +1,11 @@
 """A model on a hub or in a folder: what it is, what changes its results, and loading it, or saying why not."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -21,6 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils import logging
 
 from seewhy.failure import Fatal
+from seewhy.hub import folder_digest, pin
 
 BLIP2 = "blip-2"
 """``model_type`` of the models that continue a prompt and know no chat template."""
@@ -67,7 +64,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def describe(model: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, dict[str, object]]:
     """The model's configuration, and what names its exact weights. Reads no weights of a model on a hub.
 
-    A folder is named by the digest of its files, a model on a hub by its commit, see ``pin``.
+    A folder is named by the digest of its files, a model on a hub by its commit, see ``hub.pin``.
 
     Raises:
         Fatal: no such model, or none that may be read.
@@ -78,20 +75,6 @@ def describe(model: str, revision: str | None, trust_remote_code: bool) -> tuple
     if commit is None:
         return config, {"model": Path(model).resolve().name, "revision": None, "digest": folder_digest(model)}
     return config, {"model": model, "revision": commit}
-
-
-def pin(model: str, revision: str | None) -> str | None:
-    """The commit that a branch or tag (None: the main branch) stands for; None for a folder.
-
-    What the local cache holds comes first, so a model stays the same until another revision is asked for, and is named
-    without a network once it is there. Only a model that was never fetched is looked up on the hub.
-    """
-    if os.path.isdir(model):
-        return None
-    config = try_to_load_from_cache(model, "config.json", revision=revision)
-    if not isinstance(config, str):
-        config = hf_hub_download(model, "config.json", revision=revision)
-    return Path(config).parent.name  # .../snapshots/<commit>/config.json
 
 
 def load(
@@ -108,31 +91,6 @@ def load(
     if missing := sorted(report["missing_keys"]):
         raise Fatal(f"model {model!r} lacks {len(missing)} of its weights, {missing[0]!r} among them: it is not whole")
     return processor, network.to(device).eval()
-
-
-def folder_digest(folder: str) -> str:
-    """32 hexadecimal digits over the names and bytes of all files under `folder`, hidden ones left out."""
-    root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path.relative_to(root)))
-    stats = [path.stat() for path in files]
-    seen = [(path.relative_to(root), stat.st_mtime_ns, stat.st_size) for path, stat in zip(files, stats, strict=True)]
-    return _digest(root, tuple(seen))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__pycache__")) for part in path.parts)
-
-
-@lru_cache(maxsize=32)
-def _digest(root: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Times and sizes are in the arguments only so that a folder that did not change is read once a process."""
-    whole = xxhash.xxh3_128()
-    for name, _, size in files:
-        whole.update(f"{name.as_posix()}\0{size}\0".encode())
-        with open(root / name, "rb") as file:
-            while piece := file.read(1 << 22):
-                whole.update(piece)
-    return whole.hexdigest()
 
 
 @contextmanager

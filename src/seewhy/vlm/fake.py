@@ -9,7 +9,7 @@ import time
 import xxhash
 
 from seewhy.failure import BAD_INPUT, REJECTED, TRANSIENT, Failure
-from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Request, answered
 
 VERSION = 1
 """Goes up with every change of what the same image and prompt give."""
@@ -54,6 +54,7 @@ class FakeBackend:
         seed: int = 0,
     ) -> None:
         self.default_prompt = DEFAULT_PROMPT
+        self.max_images = MANY_IMAGES
         self._fractions = {
             TRANSIENT: transient_fraction,
             REJECTED: rejected_fraction,

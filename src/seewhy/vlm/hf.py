@@ -13,7 +13,7 @@ from transformers import BatchFeature, LogitsProcessorList
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
 from seewhy.images import BadImage, decode
 from seewhy.vlm import checkpoint
-from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Decoding, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
 from seewhy.vlm.draw import DrawOne, uniforms
 
 VERSION = 1
@@ -79,6 +79,7 @@ class HfBackend:
         config = self._network.config
         self.default_prompt = default_prompt(config.model_type)
         self._blip2: bool = config.model_type == checkpoint.BLIP2
+        self.max_images = 1 if self._blip2 else MANY_IMAGES
         writer = self._network.language_model if self._blip2 else self._network
         self._stop_ids, self._pad_id = _set_padding(self._processor.tokenizer, writer.generation_config)
         self._encoder_decoder: bool = writer.config.is_encoder_decoder

@@ -1,0 +1,65 @@
+"""What a model's name stands for: the commit of a model on the Hugging Face Hub, or the files of a folder.
+
+The local cache comes first, so that a name means the same model, and is read without a network, once it was fetched.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import xxhash
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def pin(model: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag (None: the main branch) stands for; None for a folder.
+
+    What the local cache holds comes first, so a model stays the same until another revision is asked for, and is named
+    without a network once it is there. Only a model that was never fetched is looked up on the hub.
+
+    Raises:
+        OSError, ValueError: of huggingface_hub: no such model or revision, none that may be read, or no network.
+    """
+    if os.path.isdir(model):
+        return None
+    config = try_to_load_from_cache(model, "config.json", revision=revision)
+    if not isinstance(config, str):
+        config = hf_hub_download(model, "config.json", revision=revision)
+    return Path(config).parent.name  # .../snapshots/<commit>/config.json
+
+
+def has_weights(model: str, commit: str) -> bool:
+    """Whether the local cache holds a hub model's weights, which are fetched after all that is small."""
+    return any(isinstance(try_to_load_from_cache(model, name, revision=commit), str) for name in _WEIGHTS)
+
+
+def folder_digest(folder: str) -> str:
+    """32 hexadecimal digits over the names and bytes of all files under `folder`, hidden ones left out."""
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path.relative_to(root)))
+    stats = [path.stat() for path in files]
+    seen = [(path.relative_to(root), stat.st_mtime_ns, stat.st_size) for path, stat in zip(files, stats, strict=True)]
+    return _digest(root, tuple(seen))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__pycache__")) for part in path.parts)
+
+
+@lru_cache(maxsize=32)
+def _digest(root: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Times and sizes are in the arguments only so that a folder that did not change is read once a process."""
+    whole = xxhash.xxh3_128()
+    for name, _, size in files:
+        whole.update(f"{name.as_posix()}\0{size}\0".encode())
+        with open(root / name, "rb") as file:
+            while piece := file.read(1 << 22):
+                whole.update(piece)
+    return whole.hexdigest()

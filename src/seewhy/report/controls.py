@@ -1,0 +1,148 @@
+"""Where the words come from: the same words counted in what the describer said beside other maps, or none.
+
+A word that predicts the target when the describer sees the model's own heat map may come from where the model looked,
+or just from the photo. The controls tell which: beside a random map, or none, the describer knows nothing of the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from seewhy.report import numbers
+from seewhy.report.results import CONTROLS, MAP, About, ProbeResults
+from seewhy.report.words import Chosen, Row, hits_of, interval, is_sure, title
+
+LABELS = {"map": "Model’s map", "random": "Random map", "none": "No map"}
+ONLY, CHOSEN = "clear only with the model’s map", "chosen only with the model’s map"
+CLEARER, EITHER = "clearer with the model’s map", "as clear without it"
+CHANCE = "may be chance"
+READINGS = (ONLY, CHOSEN, CLEARER, EITHER, CHANCE)
+_ELSEWHERE = 5  # words a class that are clear under a control only
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A word under one description: hits/total or difference, its rank, and whether it is clear of chance."""
+
+    figure: str
+    rank: str
+    sure: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    word: str
+    cells: list[Cell]
+    reading: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A column's words. `elsewhere`: words clear under a control alone, with label and figure."""
+
+    name: str
+    sources: list[Source]
+    elsewhere: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Attributes:
+    labels: what was seen beside the photo, and how many descriptions there are.
+    tally: reading -> how many of the words shown, those that occur.
+    """
+
+    labels: list[tuple[str, int]]
+    groups: list[Group]
+    tally: dict[str, int]
+
+
+def origins(chosen: Sequence[Chosen], probes: Mapping[str, ProbeResults], about: About) -> Origins | None:
+    """None where there is no control to compare with."""
+    there = [control for control in CONTROLS if control in probes]
+    if len(there) < 2:
+        return None
+    rows = {control: _by_word(probes[control]) for control in there}
+    digits = numbers.decimals(r["difference"] for c in chosen for r in c.rows)
+    groups = [
+        Group(
+            name=title(one, about),
+            sources=[_source(row, one, rows, there, digits) for row in one.rows],
+            elsewhere=_elsewhere(one, rows, there[1:], digits),
+        )
+        for one in chosen
+    ]
+    readings = [source.reading for group in groups for source in group.sources]
+    tally = {reading: readings.count(reading) for reading in READINGS if reading in readings}
+    labels = [(LABELS[c], probes[c].counted) for c in there]
+    return Origins(labels, groups, tally)
+
+
+def _by_word(probe: ProbeResults) -> dict[tuple[str, str], Row]:
+    """The table's rows, each with its `place` among the chosen words of its output and sign."""
+    found = {(r["output"], r["word"]): {**r, "place": None} for r in probe.table.to_pylist()}
+    chosen = sorted((r for r in found.values() if r["rank"] is not None), key=lambda r: (-abs(r["weight"]), r["rank"]))
+    places: dict[tuple[str, bool], int] = {}
+    for row in chosen:
+        side = (row["output"], row["weight"] > 0)
+        row["place"] = places[side] = places.get(side, 0) + 1
+    return found
+
+
+def _source(
+    row: Row, chosen: Chosen, rows: Mapping[str, dict[tuple[str, str], Row]], there: Sequence[str], digits: int
+) -> Source:
+    found = {control: rows[control].get((chosen.output, row["word"])) for control in there}
+    cells = [_cell(found[control], chosen.side, digits) for control in there]
+    return Source(row["word"], cells, reading(row, [found[c] for c in there[1:]], chosen.side))
+
+
+def reading(row: Row, controls: Sequence[Row | None], side: int) -> str:
+    """What the word owes to the model's map: one of READINGS, by 95% intervals.
+
+    Clear means that the interval lies on the word's side. CLEARER: clear under a control too, but each such control's
+    interval lies nearer to no effect than the map's, without overlap. CHOSEN: it is clear, and a control that is not
+    known to count it did not choose it; no other control holds it as clear.
+    """
+    if not is_sure(row, side):
+        return CHANCE
+    clear = [c for c in controls if c is not None and is_sure(c, side)]
+    if clear:
+        return CLEARER if all(_weaker(c, row, side) for c in clear) else EITHER
+    return ONLY if all(c is not None for c in controls) else CHOSEN
+
+
+def _weaker(control: Row, row: Row, side: int) -> bool:
+    """The control's interval ends before the map's begins; both were found sure, so that no bound is missing."""
+    near, far = interval(row)[0 if side > 0 else 1], interval(control)[1 if side > 0 else 0]
+    return near is not None and far is not None and side * far < side * near
+
+
+def _cell(row: Row | None, side: int, digits: int) -> Cell:
+    if row is None:
+        return Cell(numbers.NONE, "not chosen", False)
+    if row["difference"] is not None:
+        figure = numbers.signed(row["difference"], digits)
+    else:
+        figure = hits_of(row["hits"], row["total"]) or numbers.NONE
+    chosen = row["place"] is not None and row["weight"] * side > 0
+    return Cell(figure, f"rank {row['place']}" if chosen else "not chosen", is_sure(row, side))
+
+
+def _elsewhere(
+    chosen: Chosen, rows: Mapping[str, dict[tuple[str, str], Row]], controls: Sequence[str], digits: int
+) -> list[tuple[str, str]]:
+    """Words that a control chose and that are clear there, but not with the model's map; the surest first."""
+    found: dict[str, tuple[float, list[str]]] = {}
+    for control in controls:
+        for (output, word), row in rows[control].items():
+            mine = rows[MAP].get((output, word))
+            if output != chosen.output or row["rank"] is None or row["weight"] * chosen.side <= 0:
+                continue
+            if not is_sure(row, chosen.side) or (mine is not None and is_sure(mine, chosen.side)):
+                continue
+            near = interval(row)[0 if chosen.side > 0 else 1] or 0.0
+            said = f"{LABELS[control].lower()} {_cell(row, chosen.side, digits).figure}"
+            best, parts = found.get(word, (0.0, []))
+            found[word] = (max(best, abs(near)), [*parts, said])
+    ranked = sorted(found.items(), key=lambda f: (-f[1][0], f[0]))[:_ELSEWHERE]
+    return [(word, ", ".join(parts)) for word, (_, parts) in ranked]

@@ -1,0 +1,31 @@
+"""The page of a study that has nothing but texts and a probe on their words."""
+
+from seewhy.report.claims import probe_lines
+from seewhy.report.results import Extent, ProbeResults
+from seewhy.report.scores import flow, provenance, score_cards
+from seewhy.report.section import Nouns, words_section
+from seewhy.report.site import Site
+
+
+def nouns_of(probe: ProbeResults) -> Nouns:
+    """Texts that a model wrote for images are captions; texts that came with the data are texts."""
+    return Nouns("image", "caption") if probe.described and probe.read_images is not None else Nouns("text", "text")
+
+
+def write_words(site: Site, file: str, probe: ProbeResults, extent: Extent) -> None:
+    """Writes the page `file` and its pictures."""
+    nouns = nouns_of(probe)
+    lines = probe_lines(site.about, probe, f"{nouns.holder}s")
+    section = words_section(
+        site.folder, site.about, probe, extent, nouns=nouns, findings=lines.good, read_images=probe.read_images
+    )
+    site.write(
+        file,
+        "words.html",
+        lines=lines,
+        section=section,
+        cards=score_cards(probe.scores, None),
+        flow=flow(probe.losses),
+        notes=probe.notes,
+        provenance=provenance(site.about.configs),
+    )

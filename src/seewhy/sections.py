@@ -1,0 +1,270 @@
+"""The sections of a study as pydantic models: what may be set, what is allowed, and the defaults."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from seewhy.fetch.addresses import AddressRule
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(value: Any) -> Any:
+    """``20 MB`` or ``16 GiB`` -> bytes."""
+    if not isinstance(value, str):
+        return value
+    number = value.strip().rstrip("BKMGIbkmgi").strip()
+    unit = value.strip()[len(number) :].strip().upper()
+    try:
+        return round(float(number) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise ValueError("a size is a number of bytes, or a number with one of KB MB GB KiB MiB GiB") from None
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
+
+    def __hash__(self) -> int:  # pydantic's own cannot hash lists
+        return hash(self.model_dump_json())
+
+
+class Manifest(Section):
+    """Where the table of images is, and what its columns mean."""
+
+    path: str
+    format: Literal["auto", "csv", "tsv", "parquet", "jsonl"] = "auto"
+    image: str | None = None
+    """Column with a URL, or a path relative to the manifest."""
+    target: str
+    text: str | None = None
+    """Column with a text that replaces captioning."""
+    keep: list[str] = []
+    """Columns that ride along into the report."""
+    task: Literal["auto", "regression", "classification"] = "auto"
+    encoding: str = "utf-8"
+
+    @model_validator(mode="after")
+    def _something_to_read(self) -> "Manifest":
+        if self.image is None and self.text is None:
+            raise ValueError("name the column of the images (image), of the texts (text), or both")
+        return self
+
+
+class Resources(Section):
+    """What a stage's workers reserve on the cluster."""
+
+    workers: Positive | tuple[Positive, Positive] = 1
+    """Workers, or [fewest, most]."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    memory_per_worker: Bytes | None = None
+    accelerator_type: str | None = None
+    rows_per_block: Positive = 64
+    """Rows that a kill can lose, and that one Parquet part holds."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Resources":
+        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
+            raise ValueError(f"workers: fewest {self.workers[0]} is more than most {self.workers[1]}")
+        return self
+
+
+class Fetch(Section):
+    max_bytes: Bytes = 20_000_000
+    max_pixels: Positive = 50_000_000
+    timeout_sec: Annotated[float, Field(gt=0)] = 30.0
+    connect_timeout_sec: Annotated[float, Field(gt=0)] = 10.0
+    tries: Positive = 4
+    concurrency: Positive = 64
+    per_host: Positive = 16
+    """Connections to one host, of each worker."""
+    allow_private: bool | list[str] = False
+    """true, or hosts and CIDR ranges, that may be fetched though their address is loopback, private or link-local."""
+    roots: list[str] = []
+    """Folders beside the manifest's own from which local images may be read."""
+    schemes: list[str] = []
+    """Storage schemes (gs, s3, ...) beside those of the manifest and the workspace."""
+    resources: Resources = Resources(cpus_per_worker=0.5)
+    """A worker holds its block's images, twice while their part is written: up to 2 x rows_per_block x max_bytes."""
+
+    @model_validator(mode="after")
+    def _addresses_can_be_read(self) -> "Fetch":
+        AddressRule(self.allow_private)
+        return self
+
+
+class VisionModel(Section):
+    """A vision-language model and how it decodes: what captioning and describing have in common."""
+
+    backend: Literal["tiny", "hf", "fake"] = "tiny"
+    model: str | None = None
+    """Hub name or local folder, for `hf`."""
+    revision: str | None = None
+    prompt: str | None = None
+    """None: the backend's default. An empty one asks a BLIP-2 for a caption without a prompt."""
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    """0 is greedy: reproducible. None, here and below: the backend's own (`hf`: 1.0, 0.95, 1000; `tiny`: greedy)."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    max_tokens: Positive | None = None
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_size: Positive | None = None
+    trust_remote_code: bool = False
+    options: dict[str, Any] = {}
+    """Further keyword arguments of the backend's own."""
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _model_where_needed(self) -> Self:
+        if self.backend == "hf" and self.model is None:
+            raise ValueError(
+                "backend hf needs `model`: a hub name such as Salesforce/blip2-opt-2.7b, or a local folder"
+            )
+        return self
+
+
+class Caption(VisionModel):
+    pass
+
+
+class Describe(VisionModel):
+    """What a vision-language model sees in a photo and its heat map."""
+
+    language: Literal["ja", "en"] = "ja"
+    """Of the default prompts."""
+    controls: list[Literal["random", "none"]] = ["random", "none"]
+    """The same photos described from a random map, and from no map: which words come from the model's attention?"""
+    control_sample: Positive | None = None
+    """Describe a seeded sample of so many photos for each control instead of all."""
+    control_prompt: str | None = None
+    """For photos without a map; `prompt` speaks of one."""
+    reveal_prediction: bool = False
+    """Name the predicted class in the prompt. The describer then tends to say what fits it."""
+
+
+class Training(Section):
+    """How a model is fine-tuned: what texts and images have in common."""
+
+    epochs: Positive = 5
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    folds: Annotated[int, Field(ge=2)] = 5
+    train_folds: list[Annotated[int, Field(ge=0)]] | None = None
+    """Which of the folds are trained and scored; all by default. Rows of the others have no prediction."""
+    seed: int = 42
+    launcher: Literal["auto", "here", "task", "ray_train"] = "auto"
+    workers_per_fold: Positive = 1
+    cpus_per_worker: Positive | None = None
+    """None: an equal share of the cluster for every fold."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """None: 1 where the cluster has any GPU."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's model a fold keeps: the best by its held-out score, or the last, which no held-out row chose."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    tracking: Literal["none", "wandb"] = "none"
+    project: str = "seewhy"
+
+    @model_validator(mode="after")
+    def _folds_and_workers_fit(self) -> Self:
+        chosen = self.train_folds
+        if chosen is not None and (not chosen or max(chosen) >= self.folds):
+            raise ValueError(f"train_folds {chosen} must name one or more of 0 to {self.folds - 1}")
+        if self.workers_per_fold > 1 and self.launcher not in ("auto", "ray_train"):
+            raise ValueError(f"{self.workers_per_fold} workers a fold need launcher ray_train, not {self.launcher}")
+        return self
+
+
+class TrainText(Training):
+    encoder: str = "google-bert/bert-base-cased"
+    """Hub name, local folder, or `tiny` (packaged)."""
+    revision: str | None = None
+    pooling: Literal["first", "mean"] = "first"
+    max_length: Positive = 500
+
+
+class TrainImage(Training):
+    model: str = "microsoft/resnet-50"
+    """Hub name, local folder, or `tiny` (packaged)."""
+    revision: str | None = None
+    scratch: bool = False
+    """Take the model's configuration only and begin with random weights."""
+    height: Positive | None = None
+    """Pixels that the model sees; None, here and for the width: the model's own size."""
+    width: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    augment: bool = True
+    near_duplicates: Annotated[int, Field(ge=0, le=16)] | None = 4
+    """Photos whose 128-bit fingerprints differ in at most so many bits stay in one fold; None: equal bytes only."""
+
+
+class ExplainImages(Section):
+    method: Literal["gradcam", "gradcam++", "hirescam", "layercam"] = "gradcam"
+    layer: str | None = None
+    """Dotted path of the layer; None: found from the model."""
+    explain: str = "predicted"
+    """Which class: `predicted`, `true`, or the name of one."""
+    batch_size: Positive = 32
+    sample: Positive | None = None
+    """Explain a seeded sample of so many photos instead of all."""
+    check_sample: Annotated[int, Field(ge=0)] = 100
+    """Photos whose maps are checked by deletion, insertion and a model with a random head; 0: none."""
+    seed: int = 0
+    resources: Resources = Resources()
+
+
+class Probe(Section):
+    tokenizer: Literal["auto", "janome", "sudachi", "english", "words"] = "auto"
+    """auto: by the texts' letters."""
+    form: Literal["base", "surface"] = "base"
+    parts_of_speech: list[str] | None = None
+    stop_words: list[str] | None = None
+    user_dictionary: str | None = None
+    """URL of a CSV file of words of one's own, for janome."""
+    min_texts: Annotated[int, Field(ge=1)] | Fraction = 5
+    """A word in fewer texts is left out: a whole number, or a share such as 0.01."""
+    max_texts: Annotated[int, Field(ge=1)] | Fraction = 0.95
+    """A word in more texts is left out: a whole number, or a share."""
+    max_words: Positive = 5000
+    features: Literal["presence", "counts", "log_counts"] = "presence"
+    subsamples: Positive = 50
+    """Random halves of the texts from which the probe chooses again."""
+    min_selection: Fraction = 0.5
+    """A word that is chosen in a smaller share of them has no rank, and is not put forward."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    multinomial: bool = False
+    """One joint model of all classes instead of one against the rest for each."""
+    seed: int = 0
+    resources: Resources = Resources(rows_per_block=2000)
+
+
+class ExplainWords(Section):
+    max_evals: Annotated[int, Field(ge=4)] = 500
+    row_batch_size: Positive = 5
+    """Masked texts a text asks for at a time; the values depend on it. shap's own default for texts is 5."""
+    sample: Positive | None = None
+    """Explain a seeded sample of so many texts instead of all."""
+    seed: int = 0
+    resources: Resources = Resources(rows_per_block=32)
+
+
+class Report(Section):
+    top: Positive = 15
+    min_items: Positive = 5
+    """A word in fewer texts is no headline."""
+    max_pages: Positive = 2000
+    title_column: str = ""
+    """Column of `manifest.keep` that names an image in the report; the first of them by default."""
+    text_lang: Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")] = ""
+    """Language tag of the texts (ja, en), so that browsers pick the right letters."""
+    seed: int = 0

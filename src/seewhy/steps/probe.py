@@ -1,0 +1,194 @@
+"""probe: the words of each kind of texts -> which of them tell the target, with the evidence for each."""
+
+import io
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from seewhy import schema, storage
+from seewhy.failure import Fatal
+from seewhy.manifest import REGRESSION
+from seewhy.progress import Reporter, format_seconds
+from seewhy.run import connect
+from seewhy.steps import caption, describe, fetch, train_image, training, words
+from seewhy.steps.photos import gather_photos
+from seewhy.steps.plan import Plan
+from seewhy.steps.words import TEXT, Texts, gather_texts, kinds
+from seewhy.study import Study
+from seewhy.table import digest
+from seewhy.train.scores import Verdict
+from seewhy.words.counts import count_table
+from seewhy.words.probe import Probe, fit_probe
+from seewhy.words.ranking import stable_ranks
+
+VERSION = 1
+"""Goes up with every change of the probe's code that changes its results."""
+
+_CUT_WORDS = {"resources", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
+"""Settings that are no part of the probe's own name: they are in the words', or change nothing."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the probe found in one kind of texts, read back. The tables are those of `words.probe.Probe`."""
+
+    kind: str
+    table: pa.Table
+    examples: pa.Table
+    scores: pa.Table
+    verdict: Verdict
+    texts: int
+
+
+def folder(study: Study, texts: Texts) -> str:
+    return storage.join(study.workspace, "probe", digest(config(study, texts))[:12])
+
+
+def config(study: Study, texts: Texts) -> dict[str, Any]:
+    columns = ["row", schema.ID, "target", "group"]
+    pieces = texts.examples.select(columns).to_batches(max_chunksize=10_000)
+    return {
+        "stage": "probe",
+        "stage_code": VERSION,
+        "texts": texts.name,
+        **study.probe.model_dump(exclude=_CUT_WORDS),
+        "words": words.config(study, texts),
+        "data": digest([digest(piece.to_pydict()) for piece in pieces]),
+        "rows": len(texts.examples),
+        "task": texts.task,
+        "classes": list(texts.classes),
+        "folds_of": _folds_of(study, texts),
+    }
+
+
+def plan(study: Study) -> Plan:
+    waits = _first_waiting(study)
+    if waits is not None:
+        return Plan("probe", "", None, None, waits.note or f"waits for {waits.step}")
+    rows, new = 0, 0
+    for kind in kinds(study):
+        texts = gather_texts(study, kind, step="probe")
+        rows += len(texts.examples)
+        new += 0 if training.is_done(folder(study, texts)) else len(texts.examples)
+    return Plan("probe", storage.join(study.workspace, "probe"), rows, new, f"of: {', '.join(kinds(study))}")
+
+
+def _first_waiting(study: Study) -> Plan | None:
+    """The step before that is not done."""
+    before = [describe.plan] if study.has_image_path else []
+    if study.has_texts and study.manifest.text is None:
+        before = [fetch.plan, caption.plan, *before]
+    return next((one for step in before if (one := step(study)).new or not one.folder), None)
+
+
+def run(study: Study, reporter: Reporter) -> None:
+    for kind in kinds(study):
+        texts = gather_texts(study, kind, step="probe")
+        where = folder(study, texts)
+        if training.is_done(where):
+            reporter.say(f"probe: nothing to do, {_told(read(study, texts), kind)}")
+            continue
+        table = words.cut(study, texts, reporter)
+        storage.write_json(storage.join(where, "_config.json"), config(study, texts))
+        connect()
+        with reporter.stage(f"probe of {kind}", 1, "fits") as progress:
+            try:
+                found = _fit(study, texts, table)
+            except ValueError as error:
+                if kind != TEXT or not study.has_text_path:
+                    raise Fatal(f"probe of {kind}: {error}") from error
+                # The text path has findings of its own: a probe that so few texts cannot feed must not stop it.
+                _write_why_not(where, str(error), len(texts.examples))
+                reporter.say(f"probe of {kind}: left out, {error}")
+                continue
+            progress({"ok": 1})
+        _write(where, found, stable_ranks(found.table, min_selection=study.probe.min_selection), len(texts.examples))
+        reporter.say(f"probe: done in {format_seconds(progress.seconds())}, {_told(read(study, texts), kind)}")
+
+
+def _fit(study: Study, texts: Texts, table: Any) -> Probe:
+    asked = study.probe
+    examples = texts.examples
+    counted = count_table(
+        table, examples[schema.ID], min_texts=asked.min_texts, max_texts=asked.max_texts, most=asked.max_words
+    )
+    if not counted.vocabulary.words:
+        raise ValueError(f"no word stands in {asked.min_texts:g} texts or more of {len(examples)}")
+    numbers = examples["target"].to_pylist()
+    if texts.task != REGRESSION:
+        place = {name: number for number, name in enumerate(texts.classes)}
+        numbers = [place[one] for one in numbers]
+    return fit_probe(
+        counted.matrix,
+        counted.vocabulary.words,
+        np.asarray(numbers, dtype=np.float64),
+        ids=examples[schema.ID].to_pylist(),
+        classes=texts.classes,
+        target_name=study.manifest.target,
+        groups=examples["group"].to_pylist(),
+        fold_of_text=_folds(study, texts),
+        folds=asked.folds,
+        multinomial=asked.multinomial,
+        features=asked.features,
+        subsamples=asked.subsamples,
+        seed=asked.seed,
+    )
+
+
+def _folds_of(study: Study, texts: Texts) -> str:
+    """Descriptions are dealt into the image model's folds, so that words and pixels are compared row by row."""
+    if texts.name == TEXT or len(training.chosen_folds(study.train_image)) < 2:
+        return "own"
+    return digest(train_image.config(study, gather_photos(study, step="probe")))
+
+
+def _folds(study: Study, texts: Texts) -> np.ndarray | None:
+    if _folds_of(study, texts) == "own":
+        return None
+    photos = gather_photos(study, step="probe")
+    held_out = training.read_table(train_image.folder(study, photos), "predictions")
+    place = pc.index_in(texts.examples["row"], value_set=held_out["row"].combine_chunks())
+    return held_out["fold"].take(place).to_numpy()
+
+
+def _write(where: str, found: Probe, words_table: pa.Table, texts: int) -> None:
+    for name, table in (("words", words_table), ("examples", found.examples), ("scores", found.scores)):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
+    storage.write_json(storage.join(where, "verdict.json"), asdict(found.verdict))
+    done = {"rows": texts, "penalty": found.penalty, "words": len(found.table)}
+    storage.write_json(storage.join(where, "_done.json"), done)
+
+
+def _write_why_not(where: str, why_not: str, texts: int) -> None:
+    storage.write_json(storage.join(where, "_done.json"), {"rows": texts, "words": 0, "why_not": why_not})
+
+
+def read(study: Study, texts: Texts) -> Found | None:
+    """None where these texts could feed no probe. Raises Fatal where it is not complete."""
+    where = folder(study, texts)
+    done = storage.read_json(storage.join(where, "_done.json"))
+    if done is None:
+        raise Fatal(f"the probe in {where} is not complete: run probe first")
+    if "why_not" in done:
+        return None
+    return Found(
+        kind=texts.name,
+        table=training.read_table(where, "words"),
+        examples=training.read_table(where, "examples"),
+        scores=training.read_table(where, "scores"),
+        verdict=training.read_verdict(where),
+        texts=done["rows"],
+    )
+
+
+def _told(found: Found | None, kind: str) -> str:
+    if found is None:
+        return f"words of {kind}: left out"
+    ranked = len(found.table) - found.table["rank"].null_count
+    return f"words of {kind}: {ranked:,} of {len(found.table):,} chosen again, {training.summary(found.verdict)}"

@@ -1,0 +1,84 @@
+"""What the report shows of a probe: its table, and the texts and pictures of the examples."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seewhy import schema
+from seewhy.report.results import FindSentence, ProbeResults
+from seewhy.report.verdict import Verdict
+from seewhy.steps import probe, words
+from seewhy.steps.joins import first_rows
+from seewhy.steps.words import TEXT, Texts
+from seewhy.study import Study
+from seewhy.table import read_rows
+from seewhy.words.tokens import load_tokenizer, sentence_with
+
+ReadImages = Callable[[list[str]], dict[str, bytes]]
+
+
+def probe_results(study: Study, texts: Texts, read_images: ReadImages | None = None) -> ProbeResults | None:
+    """None where these texts could feed no probe. Raises Fatal where it is not complete."""
+    found = probe.read(study, texts)
+    if found is None:
+        return None
+    chosen = pc.unique(found.examples["id"])
+    return ProbeResults(
+        table=found.table,
+        scores=found.scores,
+        counted=found.texts,
+        texts=texts_of(texts, chosen),
+        examples=_examples(found.examples),
+        targets=_targets(texts, chosen),
+        subsamples=study.probe.subsamples,
+        verdict=Verdict(**asdict(found.verdict)),
+        text_lang=study.report.text_lang or language_of(study, texts),
+        find_sentence=_finder(study, texts),
+        read_images=read_images,
+        described=texts.name != TEXT or study.manifest.text is None,
+        losses=texts.losses,
+    )
+
+
+def _examples(table: pa.Table) -> dict[tuple[str, str], tuple[list[str], list[str]]]:
+    """(output, word) -> ids of hits, ids of misses."""
+    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for row in table.to_pylist():
+        hits, misses = found.setdefault((row["output"], row["word"]), ([], []))
+        (hits if row["hit"] else misses).append(row["id"])
+    return found
+
+
+def texts_of(texts: Texts, ids: pa.Array) -> pa.Table:
+    """id, text of a few of the texts."""
+    keys = texts.source.keys
+    keys = keys.filter(pc.is_in(keys[schema.ID], value_set=ids))
+    if not texts.source.stored:
+        return keys.select([schema.ID, "text"])
+    stored = texts.source.stored[0]
+    pieces = [piece["text"] for piece in read_rows(stored.parts, keys, ["text"])]
+    values = [value for piece in pieces for value in piece.to_pylist()]
+    return pa.table({schema.ID: keys[schema.ID], "text": pa.array(values, pa.string())})
+
+
+def _targets(texts: Texts, ids: pa.Array) -> pa.Table:
+    """id, target as in schema.PREDICTIONS; of rows that share a text the first counts."""
+    rows = texts.examples.filter(pc.is_in(texts.examples[schema.ID], value_set=ids))
+    numbers = rows["target"]
+    if texts.classes:
+        numbers = pc.index_in(numbers, value_set=pa.array(texts.classes, pa.string()))
+    table = pa.table({schema.ID: rows[schema.ID], "target": pc.cast(numbers, pa.float64())})
+    return first_rows(table, schema.ID)
+
+
+def language_of(study: Study, texts: Texts) -> str:
+    name, _ = words.tokenizer_of(study, texts)
+    return {"janome": "ja", "sudachi": "ja", "english": "en"}.get(name, "")
+
+
+def _finder(study: Study, texts: Texts) -> FindSentence:
+    name, options = words.tokenizer_of(study, texts)
+    tokenizer = load_tokenizer(name, **options)
+    return lambda word, text: sentence_with(word, text, tokenizer)

@@ -1,0 +1,99 @@
+"""What speaks for a word, counted in the texts: hits and totals, shares with intervals, means with and without it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+_Z = 1.959963984540054  # of a 95% interval
+_BINS = 1000  # of groups in the bootstrap
+_DRAWN_AT_ONCE = 20_000_000  # numbers, in the bootstrap's largest array
+
+
+def presence(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(N, V) float64: 1 where the text holds the word."""
+    found = counts.astype(np.float64)
+    found.eliminate_zeros()
+    found.data[:] = 1.0
+    return found
+
+
+def hits_by_class(present: sparse.csr_matrix, target: np.ndarray, classes: int) -> np.ndarray:
+    """(K, V) int64: texts of each class that hold each word. Their sum over the classes is the word's total."""
+    of_class = sparse.csr_matrix(np.eye(classes)[target.astype(np.int64)])
+    return np.asarray((of_class.T @ present).todense()).round().astype(np.int64)
+
+
+def wilson(hits: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95% interval of the share hits / total, NaN where the total is 0.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927: with p = hits / n,
+        (p + z^2/2n -+ z sqrt(p (1 - p) / n + z^2/4n^2)) / (1 + z^2/n)
+    It stays within 0..1, and 3 of 3 do not make a certainty.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = np.asarray(total, dtype=np.float64)
+        p = hits / n
+        middle, half = p + _Z**2 / (2 * n), _Z * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+        low, high = (middle - half) / (1 + _Z**2 / n), (middle + half) / (1 + _Z**2 / n)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Of W words: the target's mean over the texts that hold each and over those that do not, NaN where there are none;
+    their difference, and its 95% interval."""
+
+    with_word: np.ndarray
+    without: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def means_by_word(
+    present: sparse.csr_matrix, target: np.ndarray, groups: np.ndarray, *, resamples: int = 1000, seed: int = 42
+) -> Means:
+    """Means of a number with and without each of W words, with percentile bootstraps that draw groups of texts.
+
+    Of more than 1,000 groups as many bins are drawn instead, to which the groups were dealt by lot: a bin's sums vary
+    as its groups' do, so the interval keeps its width (see words.corpus).
+
+    Args:
+        present: (N, W) of 0 and 1.
+        groups: (N,) int64 number of each text's group, from 0.
+    """
+    if not len(groups):
+        return Means(*(np.full(present.shape[1], np.nan) for _ in range(5)))
+    count = int(groups.max()) + 1
+    rng = np.random.default_rng(seed)
+    bins = min(count, _BINS)
+    bin_of_text = (rng.permutation(count) % bins)[groups] if count > bins else groups
+    into = sparse.csr_matrix((np.ones(len(groups)), (bin_of_text, np.arange(len(groups)))), shape=(bins, len(groups)))
+    middle = target.mean()  # taken off first: large numbers would cost digits
+    held = np.asarray((into @ present).todense())  # (bins, W) texts with the word
+    sums = np.asarray((into @ present.multiply((target - middle)[:, None])).todense())
+    texts, whole = np.asarray(into.sum(axis=1)), np.asarray(into @ (target - middle)[:, None])  # (bins, 1)
+    mean_with, mean_without = _two_means(np.ones((1, bins)), held, sums, texts, whole)
+    weights = rng.multinomial(bins, np.full(bins, 1 / bins), size=resamples).astype(np.float64)
+    low, high = (np.full(present.shape[1], np.nan) for _ in range(2))
+    at_once = max(1, _DRAWN_AT_ONCE // max(1, resamples))
+    for start in range(0, present.shape[1], at_once):
+        some = slice(start, start + at_once)
+        more, less = _two_means(weights, held[:, some], sums[:, some], texts, whole)
+        known = np.isfinite(mean_with[0, some] - mean_without[0, some])
+        drawn = np.where(known, more - less, 0.0)
+        low[some], high[some] = np.where(known, np.nanquantile(drawn, [0.025, 0.975], axis=0), np.nan)
+    return Means(mean_with[0] + middle, mean_without[0] + middle, (mean_with - mean_without)[0], low, high)
+
+
+def _two_means(
+    weights: np.ndarray, held: np.ndarray, sums: np.ndarray, texts: np.ndarray, whole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, W) means with and without each word in samples that hold bin b weights[r, b] times; NaN where no text is."""
+    count, total = weights @ held, weights @ sums
+    return _mean(total, count), _mean(weights @ whole - total, weights @ texts - count)
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0.5)  # whole numbers, as floats

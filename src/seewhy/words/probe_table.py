@@ -1,0 +1,153 @@
+"""The probe's words as tables: weights with the evidence beside them, and texts to look at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from seewhy import schema
+from seewhy.words.evidence import hits_by_class, means_by_word, wilson
+from seewhy.words.held_out import Models, Texts
+from seewhy.words.stability import Stability
+
+EXAMPLES = pa.schema(
+    [
+        pa.field("output", pa.string()),
+        pa.field("word", pa.string()),
+        pa.field("hit", pa.bool_()),  # a text of the class; of numbers, one on the weight's side of the mean
+        pa.field("id", pa.string()),
+    ]
+)
+
+
+def probe_table(
+    texts: Texts,
+    present: sparse.csr_matrix,
+    words: Sequence[str],
+    outputs: Sequence[str],
+    models: Models,
+    stability: Stability,
+    *,
+    resamples: int,
+) -> pa.Table:
+    """schema.PROBE: of each output every word with a weight, the largest weight first, those below 0 last.
+
+    Args:
+        present: (N, V) 1 where the text holds the word.
+        outputs: K names.
+    """
+    weights = models.whole.weights
+    total = np.asarray(present.sum(axis=0)).ravel().astype(np.int64)
+    selection = np.where(weights > 0, stability.above, stability.below)
+    hits = held_out = None
+    if texts.outputs > 1:
+        hits, held_out = hits_by_class(present, texts.target, texts.outputs), _held_out(texts, present, models)
+    pieces = []
+    for one, output in enumerate(outputs):
+        columns = ranked(weights[one], words)
+        told = {
+            "output": [output] * len(columns),
+            "rank": np.arange(1, len(columns) + 1),
+            "word": [words[column] for column in columns],
+            "weight": weights[one, columns],
+            "total": total[columns],
+            "selection": selection[one, columns],
+        }
+        if hits is not None and held_out is not None:
+            told |= _of_class(hits[one, columns], total[columns], share=float((texts.target == one).mean()))
+            told |= {"held_out_hits": held_out[0, one, columns], "held_out_total": held_out[1, one, columns]}
+        else:
+            told |= _of_number(texts, present[:, columns], resamples)
+        pieces.append(
+            pa.table(
+                [
+                    pa.array(told[field.name], field.type, from_pandas=True)
+                    if field.name in told
+                    else pa.nulls(len(columns), field.type)
+                    for field in schema.PROBE
+                ],
+                schema=schema.PROBE,
+            )
+        )
+    return pa.concat_tables(pieces)
+
+
+def ranked(weights: np.ndarray, words: Sequence[str]) -> list[int]:
+    """Words with a weight, the largest first, those below 0 last; equals in the order of their characters."""
+    return sorted(np.flatnonzero(weights).tolist(), key=lambda column: (-weights[column], words[column]))
+
+
+def _of_class(hits: np.ndarray, total: np.ndarray, *, share: float) -> dict[str, np.ndarray]:
+    """The lift is the share of the class among the texts with the word, over its share among all texts, taken as known:
+    its interval is that of the first."""
+    low, high = wilson(hits, total)
+    return {
+        "hits": hits,
+        "base_rate": np.full(len(hits), share),
+        "lift": hits / total / share,
+        "lift_low": low / share,
+        "lift_high": high / share,
+    }
+
+
+def _of_number(texts: Texts, present: sparse.csr_matrix, resamples: int) -> dict[str, np.ndarray]:
+    means = means_by_word(present, texts.target, texts.groups, resamples=resamples, seed=texts.seed)
+    return {
+        "mean_with": means.with_word,
+        "mean_without": means.without,
+        "difference": means.difference,
+        "difference_low": means.low,
+        "difference_high": means.high,
+    }
+
+
+def _held_out(texts: Texts, present: sparse.csr_matrix, models: Models) -> np.ndarray:
+    """(2, K, V) hits and totals over the folds whose own probe gave the word a weight of the final one's sign."""
+    final = np.sign(models.whole.weights)
+    found = np.zeros((2, *final.shape), dtype=np.int64)
+    for fold, signs in models.real.signs.items():
+        rows = np.flatnonzero(texts.folds == fold)
+        hits = hits_by_class(present[rows], texts.target[rows], texts.outputs)
+        found += (signs == final) * np.stack([hits, np.broadcast_to(hits.sum(axis=0), hits.shape)])
+    return found
+
+
+def probe_examples(
+    texts: Texts,
+    present: sparse.csr_matrix,
+    words: Sequence[str],
+    outputs: Sequence[str],
+    models: Models,
+    *,
+    ids: Sequence[str],
+    most: int,
+) -> pa.Table:
+    """EXAMPLES: for each row of the table up to `most` hits and as many misses among the texts that hold the word.
+
+    They are drawn by lot, each id once.
+    """
+    by_word = present.tocsc()
+    rows: list[dict[str, object]] = []
+    for one, output in enumerate(outputs):
+        weights = models.whole.weights[one]
+        for column in ranked(weights, words):
+            holding = np.sort(by_word.indices[by_word.indptr[column] : by_word.indptr[column + 1]])
+            if texts.outputs > 1:
+                speaks = texts.target[holding] == one
+            else:
+                speaks = np.sign(texts.target[holding] - texts.target.mean()) == np.sign(weights[column])
+            rng = np.random.default_rng([texts.seed, one, column])
+            for hit in (True, False):
+                drawn = _distinct(rng.permutation(holding[speaks == hit]).tolist(), ids, most)
+                rows += [{"output": output, "word": words[column], "hit": hit, "id": id} for id in drawn]
+    return pa.Table.from_pylist(rows, schema=EXAMPLES)
+
+
+def _distinct(texts: list[int], ids: Sequence[str], most: int) -> list[str]:
+    found: dict[str, None] = {}
+    for text in texts:
+        if len(found) == most:
+            break
+        found[ids[text]] = None
+    return list(found)

@@ -1,0 +1,126 @@
+"""Which words owe something to the model's map: rows of a probe made by hand, read by their intervals."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from seewhy import schema
+from seewhy.report import About, ProbeResults
+from seewhy.report.controls import CHANCE, CHOSEN, CLEARER, EITHER, ONLY, origins, reading
+from seewhy.report.words import choose
+from tests.report.photo_sample import scores
+
+ABOUT = About("t", "q", "district", "classification", ["north", "south"])
+NUMBER = About("t", "q", "rent", "regression")
+
+
+def of_class(word: str, low: float, high: float, *, rank: int | None = 1, weight: float = 1.0) -> dict[str, Any]:
+    """60 of 100 texts with the word are north; the interval of that share is given. Half of all texts are north."""
+    lifts = {"lift": 1.2, "lift_low": low / 0.5, "lift_high": high / 0.5}
+    counts = {"hits": 60, "total": 100, "base_rate": 0.5, "selection": 0.9}
+    return {"output": "north", "word": word, "rank": rank, "weight": weight, **counts, **lifts}
+
+
+def row(table: dict[str, Any]) -> dict[str, Any]:
+    full: dict[str, Any] = pa.Table.from_pylist([table], schema.PROBE).to_pylist()[0]
+    return full
+
+
+def probe(*rows: dict[str, Any], counted: int = 200) -> ProbeResults:
+    table = pa.Table.from_pylist(list(rows), schema.PROBE)
+    return ProbeResults(table, scores([], 0), counted, pa.table({"id": pa.array([], pa.string()), "text": []}))
+
+
+CLEAR, STRONG, UNCLEAR, AGAINST = (0.55, 0.65), (0.7, 0.8), (0.45, 0.7), (0.2, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("own", "controls", "expected"),
+    [
+        (CLEAR, [UNCLEAR, UNCLEAR], ONLY),
+        (CLEAR, [AGAINST, UNCLEAR], ONLY),
+        (CLEAR, [None, UNCLEAR], CHOSEN),
+        (CLEAR, [CLEAR, UNCLEAR], EITHER),
+        (CLEAR, [None, CLEAR], EITHER),
+        (CLEAR, [STRONG], EITHER),
+        (STRONG, [CLEAR, UNCLEAR], CLEARER),
+        (STRONG, [CLEAR, None], CLEARER),
+        (STRONG, [CLEAR, STRONG], EITHER),
+        (UNCLEAR, [CLEAR], CHANCE),
+        ((0.5, 0.6), [None], CHANCE),  # the base rate itself is in the interval
+    ],
+)
+def test_readings(own: tuple[float, float], controls: list[tuple[float, float] | None], expected: str) -> None:
+    found = [None if c is None else row(of_class("w", *c)) for c in controls]
+    assert reading(row(of_class("w", *own)), found, 1) == expected
+
+
+def number(word: str, weight: float, low: float, high: float) -> dict[str, Any]:
+    figures = {"mean_with": 1.0, "mean_without": 0.0, "difference": (low + high) / 2}
+    ends = {"difference_low": low, "difference_high": high}
+    return {
+        "output": "rent",
+        "word": word,
+        "rank": 1,
+        "weight": weight,
+        "total": 9,
+        "selection": 1.0,
+        **figures,
+        **ends,
+    }
+
+
+def test_a_word_that_lowers_a_number_is_read_downwards() -> None:
+    own = row(number("w", -1, -3.0, -2.0))
+    assert reading(own, [row(number("w", -1, -1.5, -0.5))], -1) == CLEARER
+    assert reading(own, [row(number("w", -1, -2.5, -1.5))], -1) == EITHER
+    assert reading(own, [row(number("w", 1, 0.5, 1.5))], -1) == ONLY
+    assert reading(row(number("w", -1, -1.0, 0.1)), [], -1) == CHANCE
+
+
+def test_figures_ranks_and_what_only_a_control_shows() -> None:
+    real = probe(of_class("tower", *STRONG), of_class("sky", *UNCLEAR, rank=2, weight=0.5))
+    random = probe(of_class("tower", *UNCLEAR, rank=None, weight=0.0), of_class("sky", *CLEAR), counted=150)
+    none = probe(
+        of_class("bench", *STRONG, weight=3.0),
+        of_class("tower", *CLEAR, rank=2),
+        of_class("road", *CLEAR, rank=None, weight=0.0),  # clear, but not chosen
+        of_class("fog", *CLEAR, rank=4, weight=-1.0),  # speaks against the class
+        of_class("haze", *UNCLEAR, rank=3),
+    )
+    found = origins(choose(real, ABOUT, 10), {"none": none, "map": real, "random": random}, ABOUT)
+    assert found is not None
+    assert found.labels == [("Model’s map", 200), ("Random map", 150), ("No map", 200)]
+    north, south = found.groups
+    assert [(s.word, s.reading) for s in north.sources] == [("tower", CLEARER), ("sky", CHANCE)]
+    assert [(c.figure, c.rank, c.sure) for c in north.sources[0].cells] == [
+        ("60/100", "rank 1", True),
+        ("60/100", "not chosen", False),
+        ("60/100", "rank 2", True),
+    ]
+    assert [(c.figure, c.rank) for c in north.sources[1].cells] == [
+        ("60/100", "rank 2"),
+        ("60/100", "rank 1"),
+        ("–", "not chosen"),
+    ]
+    assert north.elsewhere == [("bench", "no map 60/100"), ("sky", "random map 60/100")]
+    assert (south.sources, south.elsewhere) == ([], [])
+    assert found.tally == {CLEARER: 1, CHANCE: 1}
+
+
+def test_ranks_of_words_that_lower_a_number_count_from_the_strongest() -> None:
+    real = probe(number("up", 2.0, 1, 2), number("down", -1.0, -2, -1), number("deep", -3.0, -4, -3))
+    found = origins(choose(real, NUMBER, 10), {"map": real, "none": real}, NUMBER)
+    assert found is not None
+    assert [g.name for g in found.groups] == ["Higher rent", "Lower rent"]
+    lower = found.groups[1].sources
+    assert [(s.word, s.cells[1].rank, s.cells[1].figure) for s in lower] == [
+        ("deep", "rank 1", "−3.50"),
+        ("down", "rank 2", "−1.50"),
+    ]
+
+
+def test_without_controls_there_is_nothing_to_compare() -> None:
+    real = probe(of_class("tower", *STRONG))
+    assert origins(choose(real, ABOUT, 10), {"map": real}, ABOUT) is None
