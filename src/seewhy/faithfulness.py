@@ -76,7 +76,8 @@ def areas(
         for side, m, step in some:
             hot = ranks[m] < round(height * width * step / steps)
             made.append(torch.where(hot, grey, pixels) if side == "deletion" else torch.where(hot, pixels, soft))
-        for (side, m, _), output in zip(some, score(torch.stack(made))[:, explained].tolist(), strict=True):
+        read = score(torch.stack(made).contiguous(memory_format=torch.channels_last))
+        for (side, m, _), output in zip(some, read[:, explained].tolist(), strict=True):
             sums[side][m] += output
     return Areas(sums["deletion"] / steps, sums["insertion"] / steps)
 

@@ -71,8 +71,9 @@ def test_the_table_of_words_is_the_probes(page: Element, drawn: Photos) -> None:
         assert [li.attributes["class"] == "sure" for li in lines] == sure
         assert [("may be chance" in li.text) for li in lines] == [not s for s in sure]
         for li, row in zip(lines, mine, strict=True):
-            # the lower end of the share's interval: 0 at the base rate of a quarter, 1 at all
-            shade = max(0.0, (row["lift_low"] * 0.25 - 0.25) / 0.75)
+            # by the lower end of the share's interval: 0.15 just above the base rate of a quarter, 1 at all
+            above = (row["lift_low"] * 0.25 - 0.25) / 0.75
+            shade = 0.15 + 0.85 * above if above > 0 else 0.0
             assert float(li.attributes["style"].removeprefix("--s:")) == pytest.approx(shade, abs=0.006)
     assert {li.attributes["class"] for c in columns for li in c.all("li")} == {"sure", "unsure"}
 

@@ -78,7 +78,7 @@ def test_words_that_do_not_predict_are_no_findings_on_the_text_path_either(tmp_p
     given = sample(task="classification", images=False)
     weak = scores([("words", "accuracy", 0.42, 0.35, 0.5), ("majority", "accuracy", 0.4, 0.3, 0.45)], 60)
     page = read_page(report_of(tmp_path / "report", given, probe=poster_probe(given, scores=weak)) / "index.html")
-    assert page.one("section", id="counted").one("h2").text.endswith("(not findings)")
+    assert page.one("section", id="counted").one("h2").text == "Words of the texts, counted (not findings)"
     assert not page.one("section", id="words-0").all("img")
     assert page.one("section", id="words-0").all("q")
 
@@ -132,11 +132,28 @@ def test_a_class_without_words_and_a_number_without_intervals(tmp_path: Path) ->
     empty = page.all("div", "word-column")[1]
     assert [li.text for li in empty.all("li")] == ["none"]
     assert not empty.all("small")  # nothing says how many texts the class has
-    assert "The word model gives weight to no word here." in page.one("section", id="words-1").text
+    assert "The word model puts no word forward here." in page.one("section", id="words-1").text
     first = page.one("section", id="words-0").one("tbody").all("tr")[0]
     assert first.attributes["class"] == "unsure"
     assert [td.text for td in first.all("td", "extra")][1:] == ["–", "–"]
     assert not page.one("section", id="words-0").all("line", "whisker")
+
+
+def test_words_that_are_seldom_found_again_are_counted_not_shown(tmp_path: Path) -> None:
+    drawn = Photos(40)
+    rows = class_rows(drawn.held("map"), drawn.district, DISTRICTS)
+    ends = {"浜風区": 2, "市場通": 0}  # words that keep their rank
+    kept = [{**r, "rank": r.get("rank") if r.get("rank", 99) <= ends.get(r["output"], 99) else None} for r in rows]
+    probe = dataclasses.replace(drawn.probe("map"), table=pa.Table.from_pylist(kept, schema.PROBE))
+    page = read_page(Path(build_report(str(tmp_path / "r"), about=about(), probe=probe, extent=Extent(probe_words=1))))
+    of = {name: len([r for r in rows if r["output"] == name and r["weight"] > 0]) for name in DISTRICTS}
+    assert [len(c.all("li", "sure") + c.all("li", "unsure")) for c in page.all("div", "word-column")] == [1, 0, 1, 1]
+    first, second, third = (page.one("section", id=f"words-{k}").text for k in range(3))
+    left = f"Left out as seldom found again: {of['浜風区'] - 2}."
+    assert f"Shown: 1 of 2 words that the word model puts forward. {left}" in first
+    assert f"puts no word forward here. Left out as seldom found again: {of['市場通']}." in second
+    assert f"Shown: 1 of {of['丘の手']} words" in third
+    assert "Left out" not in third
 
 
 def test_words_that_lower_a_number_stand_strongest_first() -> None:

@@ -122,8 +122,8 @@ class ProbeResults:
 
     Attributes:
         table: schema.PROBE; `output` is a class or the target's name. Classification: the words of positive weight are
-            shown, by rank. Regression: both signs, by size. A row without a rank is a word that was counted but not
-            chosen: of a control, such rows tell how it uses the words of the model's map.
+            shown, by rank. Regression: both signs, by size. A row without a rank is a word that was counted but is
+            not put forward: of a control, such rows tell how it uses the words of the model's map.
         scores: schema.SCORES of held-out texts. Looked at are the models "words" and "words, targets permuted" (the
             same probe on shuffled targets), "majority" and "mean".
         counted: texts that were counted, the rows of the probe.

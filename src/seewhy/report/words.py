@@ -16,6 +16,7 @@ from seewhy.report.results import About, Extent, ProbeResults
 
 _COLUMNS = 60  # classes that get a column: the commonest
 _PICTURED = 100  # words with pictures, over all columns
+_PALEST = 0.15  # shade of a word that is only just clear of chance
 
 Row = dict[str, Any]
 """A row of schema.PROBE."""
@@ -27,14 +28,16 @@ class Chosen:
 
     Attributes:
         side: 1 for words that speak for the output, -1 for those against it.
-        with_weight: words of that side that the probe chose at all.
+        ranked: words of that side that the probe puts forward.
+        seldom: words of that side that have a weight and no rank.
         texts: that belong to the class; None for a number, and where no word of the class tells how many.
     """
 
     output: str
     side: int
     rows: list[Row]
-    with_weight: int
+    ranked: int
+    seldom: int
     texts: int | None
 
 
@@ -51,7 +54,7 @@ class Line:
         again: subsamples that chose it, of all; empty without subsamples.
         held_out: hits/total of texts that the weights were not fitted to; empty where not counted.
         sure: the interval lies on the word's side of the base rate or of zero.
-        strength: "0.00" to "1.00", of the shade.
+        strength: "0.00" to "1.00", of the shade: by the interval's end that is nearer to no effect.
     """
 
     word: str
@@ -88,22 +91,22 @@ class Column:
 
 def choose(probe: ProbeResults, about: About, most: int) -> list[Chosen]:
     """The rows of each column, `most` at most; of very many classes the commonest, in the classes' order."""
-    ranked = probe.table.filter(pc.is_valid(probe.table["rank"]))
     if not about.classes:
-        return [_chosen(ranked, about.target_name, side, most, None) for side in (1, -1)]
+        return [_chosen(probe.table, about.target_name, side, most, None) for side in (1, -1)]
     n = probe.counted
     shares = zip(probe.table["output"].to_pylist(), probe.table["base_rate"].to_pylist(), strict=True)
     counts = {name: round(share * n) for name, share in shares if share is not None}
     common = set(sorted(about.classes, key=lambda name: -counts.get(name, 0))[:_COLUMNS])
-    return [_chosen(ranked, name, 1, most, counts.get(name)) for name in about.classes if name in common]
+    return [_chosen(probe.table, name, 1, most, counts.get(name)) for name in about.classes if name in common]
 
 
-def _chosen(ranked: pa.Table, output: str, side: int, most: int, texts: int | None) -> Chosen:
+def _chosen(table: pa.Table, output: str, side: int, most: int, texts: int | None) -> Chosen:
     """Rows of the output with a weight of that sign, the largest weight first."""
-    sided = pc.greater(pc.multiply(ranked["weight"], side), 0.0)
-    mine = ranked.filter(pc.and_(pc.equal(ranked["output"], output), sided))
-    rows = sorted(mine.to_pylist(), key=lambda r: (-abs(r["weight"]), r["rank"]))
-    return Chosen(output, side, rows[:most], len(rows), texts)
+    sided = pc.greater(pc.multiply(table["weight"], side), 0.0)
+    mine = table.filter(pc.and_(pc.equal(table["output"], output), sided))
+    ranked = mine.filter(pc.is_valid(mine["rank"]))
+    rows = sorted(ranked.to_pylist(), key=lambda r: (-abs(r["weight"]), r["rank"]))
+    return Chosen(output, side, rows[:most], len(rows), len(mine) - len(rows), texts)
 
 
 def title(chosen: Chosen, about: About) -> str:
@@ -172,7 +175,7 @@ def _line(row: Row, rank: int, side: int, probe: ProbeResults, scale: strips.Sca
         value, origin, said = _of_number(row, digits)
         reach = scale.high
     nearer = (low if side > 0 else high) or 0.0
-    strength = side * (nearer - origin) / reach if sure and reach > 0 else 0.0
+    strength = _PALEST + (1 - _PALEST) * side * (nearer - origin) / reach if sure and reach > 0 else 0.0
     m = probe.subsamples
     return Line(
         word=row["word"],
@@ -219,9 +222,15 @@ def hits_of(hits: int | None, total: int | None) -> str:
 
 
 def _note(chosen: Chosen) -> str:
-    if not chosen.rows:
-        return "The word model gives weight to no word here."
-    return f"{numbers.of(len(chosen.rows), chosen.with_weight)} words that the word model gives weight to."
+    """How many words there are, and why the others are not shown."""
+    parts = []
+    if chosen.rows:
+        parts.append(f"Shown: {numbers.of(len(chosen.rows), chosen.ranked)} words that the word model puts forward.")
+    else:
+        parts.append("The word model puts no word forward here.")
+    if chosen.seldom:
+        parts.append(f"Left out as seldom found again: {numbers.count(chosen.seldom)}.")
+    return " ".join(parts)
 
 
 def pictured(
