@@ -51,8 +51,7 @@ def random_map(rng: np.random.Generator, boxes: Sequence[Box]) -> np.ndarray:
         grid = _blobs(rng, height, width, rng.random((int(rng.integers(1, 4)), 2)).tolist())
     if rng.random() < 0.2:
         grid = random_heat(grid, str(rng.integers(2**32)))  # the control's map of the same values
-    # Below 1 the exponent makes tops flat and wide, as those of a model that is sure of several objects are.
-    return ((grid / grid.max()) ** rng.uniform(0.45, 1.3)).astype(np.float32)
+    return (grid / grid.max()).astype(np.float32)
 
 
 def _blobs(rng: np.random.Generator, height: int, width: int, centres: Sequence[Sequence[float]]) -> np.ndarray:

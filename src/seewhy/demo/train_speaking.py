@@ -21,9 +21,6 @@ from seewhy.demo.train_seeing import one_cycle, see
 from seewhy.describe import default_prompt
 from seewhy.vlm.base import DEFAULT_PROMPT
 
-MAPS_A_PHOTO = 2
-"""Random maps under which each photo is seen in this step."""
-
 # Instructions that the model gets used to: it answers each in its own way, whole or in pieces in any order.
 _ENGLISH = (
     DEFAULT_PROMPT,
@@ -94,7 +91,7 @@ def look(
     pool, drawn = posters
     seen_posters = Seen(torch.cat([see(model, pixels(part))[1] for part in pool.split(256)]), list(drawn))
     parts = [rows.tolist() for rows in np.array_split(np.arange(len(photos)), max(1, len(photos) // 256))]
-    under = [seen_under_heat(photos, rows, rng) for rows in parts * MAPS_A_PHOTO]
+    under = [seen_under_heat(photos, rows, rng) for rows in parts]
     alone = [seen_alone(photos, rows) for rows in parts]
     return seen_posters, _look_at(model, under, heat=True), _look_at(model, alone, heat=False)
 

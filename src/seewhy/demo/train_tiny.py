@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--posters", type=int, default=10_000, help="drawn for the vlm")
     parser.add_argument("--photos", type=int, default=12_000, help="drawn for the vlm")
-    parser.add_argument("--see-steps", type=int, default=3_000)
+    parser.add_argument("--see-steps", type=int, default=2_000)
     parser.add_argument("--speak-steps", type=int, default=1_500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
