@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 _LONGEST = 50  # characters of a dictionary word, as janome has it
 _CHUNK, _LONGEST_CHUNK = 500, 1024  # characters: where janome cuts a text at a mark, and where it must
 _MARKS = frozenset("、。,.？?！!")
-_REMEMBERED = 500_000  # branches of the tree, a few hundred bytes each
+_REMEMBERED = 500_000  # branches of the tree and places where none goes on, at most a few hundred bytes each
 
 _FINAL, _LAST = 1, 2  # flags of an arc in janome's dictionary
 _NEVER = 1 << 60
@@ -86,8 +86,8 @@ class _Words:
         if arcs:
             numbers = sorted({unpack("I", number)[0] for arc in arcs for number in self._ending(*arc)})
             grown = _Branch(arcs, tuple(self._entry(number) for number in numbers))
-            self._branches += 1
         branch.next[letter] = grown
+        self._branches += 1
         return grown
 
     def _step(self, data: bytes, position: int, output: bytes, byte: int) -> tuple[bytes, int, bytes] | None:
