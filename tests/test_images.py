@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFile, PngImagePlugin
 
 from seewhy.failure import BAD_INPUT, KINDS, Failure
 from seewhy.images import MAX_PIXELS, BadImage, Checked, check_image, decode, image_id, thumbnail
+from seewhy.sections import TrainImage
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL")  # as images.py sets it, which pytest resets
 
@@ -364,6 +365,55 @@ def test_flipped_bytes_behind_right_checksums():
 @given(st.sampled_from([data[:12] for data in FUZZED] + [b""]), st.binary(max_size=300))
 def test_any_bytes_behind_any_magic_number(magic, rest):
     checks_and_decoding_agree(magic + rest)
+
+
+def scene(seed: int, width: int = 182, height: int = 268) -> Image.Image:
+    """Smooth noise at six scales, the coarse ones stronger, as in a photo."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for cells in (2, 4, 8, 16, 32, 64):
+        for colour in range(3):
+            layer = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
+            total[..., colour] += np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC)) / cells**0.7
+    total = (total - total.min()) / (total.max() - total.min())
+    return Image.fromarray((255 * total).astype(np.uint8))
+
+
+def thing_on_white(seed: int, width: int = 360, height: int = 300) -> Image.Image:
+    """Most of its steps are none, and must stay none in a file that rounds them."""
+    rng = np.random.default_rng(seed)
+    picture = Image.new("RGB", (width, height), "white")
+    for _ in range(3):
+        x, y = int(rng.integers(140, 200)), int(rng.integers(120, 170))
+        across, down = (int(one) for one in rng.integers(30, 90, 2))
+        colour = tuple(int(one) for one in rng.integers(0, 200, 3))
+        ImageDraw.Draw(picture).ellipse((x - across, y - down, x + across, y + down), fill=colour)
+    return picture
+
+
+def unlike_bits(one: bytes, other: bytes) -> int:
+    found = [check_image(data) for data in (one, other)]
+    prints = [int.from_bytes(each.fingerprint, "big") for each in found if isinstance(each, Checked)]
+    return (prints[0] ^ prints[1]).bit_count()
+
+
+@pytest.mark.parametrize("draw", [scene, thing_on_white])
+def test_fingerprints_outlive_a_change_of_format_or_size(draw):
+    """A JPEG is looked at through a reduced picture, a PNG pixel by pixel: both must come to the same."""
+    allowed = TrainImage().near_duplicates
+    assert allowed is not None
+    for seed in range(40):
+        jpeg = encoded(draw(seed), "JPEG", quality=85)
+        pixels = Image.fromarray(decode(jpeg))
+        third = pixels.resize((pixels.width // 3, pixels.height // 3), Image.Resampling.LANCZOS)
+        for copy in (
+            encoded(pixels, "PNG"),
+            encoded(pixels, "WEBP", quality=75),
+            encoded(third, "JPEG", quality=75),
+            encoded(third, "PNG"),
+        ):
+            assert unlike_bits(jpeg, copy) <= allowed, seed
+        assert unlike_bits(jpeg, encoded(draw(seed + 1000), "JPEG")) > 2 * allowed, seed
 
 
 def test_image_id_is_xxh128_in_hexadecimal():

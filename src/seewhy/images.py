@@ -43,7 +43,7 @@ WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 MAX_PIXELS = 100_000_000
 """What `check_image` lets pass unless told otherwise. What it passed is decoded later without a limit of its own."""
 MAX_BYTES = 30_000_000
-_LOOKED_AT = 32  # pixels of either side that a fingerprint needs, and some
+_LOOKED_AT = 64  # pixels of either side: with fewer the fingerprint is another one than that of the whole picture
 MAX_SCANS = 200
 """Of a progressive JPEG: each costs a pass over the whole picture and may be a few bytes long. Real files have 10."""
 

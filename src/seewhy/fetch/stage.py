@@ -22,7 +22,7 @@ from seewhy.fetch.files import read_local, read_stored
 from seewhy.fetch.web import WEB, WebClient
 from seewhy.images import MAX_BYTES, MAX_PIXELS, Checked, check_image, image_id
 
-VERSION = 2
+VERSION = 3
 """Of the code that decides what an image is; part of the table's name."""
 STORED_AT_ONCE = 32
 """Objects asked of a storage in one call: what is held if each is as large as allowed."""

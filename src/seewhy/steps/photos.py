@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,8 @@ from seewhy.steps.plan import need_done
 from seewhy.steps.rows import manifest_rows
 from seewhy.study import Study
 from seewhy.table import digest
+
+_FEW_COPIES = 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,11 @@ def _gather_photos(study: Study, parts: tuple[str, ...]) -> Photos:
 
 
 def _groups(study: Study, ids: pa.ChunkedArray, fingerprints: pa.ChunkedArray) -> tuple[pa.Array, int]:
-    """A group's name for each row, and how many distinct images lie near another one."""
+    """A group's name for each row, and how many distinct images lie near another one.
+
+    Raises:
+        Fatal: a chain of near pictures holds too many rows to deal out the rest.
+    """
     distance = study.train_image.near_duplicates
     if distance is None:
         return ids.combine_chunks(), 0
@@ -92,4 +99,21 @@ def _groups(study: Study, ids: pa.ChunkedArray, fingerprints: pa.ChunkedArray) -
     first: dict[int, str] = {}
     for name, number in zip(names, numbers.tolist(), strict=True):
         first.setdefault(number, name)
+    _need_room(names, numbers, distance=distance, folds=study.train_image.folds)
     return pa.array([first[number] for number in numbers.tolist()], pa.string()), len(set(names)) - len(first)
+
+
+def _need_room(names: list[str], numbers: np.ndarray, *, distance: int, folds: int) -> None:
+    """Pictures of things on a plain ground can all be tied by small steps: one fold would hold them all, and the others
+    next to nothing. Up to half a fold is let pass, and so are a few copies, which a small study may well hold."""
+    _, once = np.unique(names, return_index=True)
+    images = np.bincount(numbers[once])
+    rows = np.where(images > _FEW_COPIES, np.bincount(numbers), 0)
+    largest = int(rows.argmax()) if len(rows) else 0
+    if len(rows) and rows[largest] * 2 * folds > len(numbers):
+        raise Fatal(
+            f"train_image.near_duplicates is {distance}: {rows[largest]:,} of the {len(numbers):,} rows "
+            f"({images[largest]:,} different images) look alike, and one of {folds} folds would have to hold them all. "
+            f"Set train_image.near_duplicates to null, so that only images of equal bytes stay in one fold"
+            + (f", or to a number below {distance}" if distance else "")
+        )
