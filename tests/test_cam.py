@@ -169,7 +169,7 @@ def test_every_architecture_is_explained_as_the_slow_way_does(model_type):
         expected = method(values, gradients)
         scale = expected.max().item()
         np.testing.assert_allclose(found.maps, expected, atol=1e-4 * scale + 1e-12, rtol=1e-3)
-        torch.testing.assert_close(found.outputs, model(pixels).logits)
+        torch.testing.assert_close(found.outputs, model(pixels).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_the_table_of_architectures_and_the_models_of_the_tests_are_the_same():
@@ -292,6 +292,14 @@ def test_settings_that_are_none_are_named():
             activation_maps(model, torch.randn(1, 3, 64, 64), layer=layer, explain=[wrong])
     with pytest.raises(ValueError, match="zip"):
         activation_maps(model, torch.randn(2, 3, 64, 64), layer=layer, explain=[0])
+
+
+def test_the_outputs_to_explain_may_come_as_floats():
+    """As a column of a table has them."""
+    model = Pooled([[1.0, -1.0], [8.0, 4.0]])
+    found = activation_maps(model, torch.rand(2, 2, 4, 4), layer=Layer("act", model.act), explain=[1.0, 0.0])
+    assert found.explained.dtype == torch.int64
+    assert found.explained.tolist() == [1, 0]
 
 
 # what it leaves behind, and what it costs

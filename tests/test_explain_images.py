@@ -1,14 +1,17 @@
 """The stages over real models of random weights, against the maps and areas of each image alone."""
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 from PIL import Image
 
-from seewhy import schema
+from seewhy import schema, sections
 from seewhy.cam import METHODS, activation_maps
 from seewhy.cam_layers import find_layer
 from seewhy.explain_images import CheckMaps, ExplainImages, overlay_jpeg
@@ -17,6 +20,9 @@ from seewhy.faithfulness import areas, drawn_anew, rank_correlations
 from seewhy.heat import heat_of, random_heat
 from seewhy.images import decode
 from seewhy.overlay import overlay
+from seewhy.steps import explain_images as step
+from seewhy.steps import train_image, training
+from seewhy.steps.photos import Photos
 from seewhy.train.image_model import ImageModel, head_weights
 from tests.cam_models import network, photo_model
 
@@ -140,7 +146,81 @@ def test_the_true_class_or_a_named_one_is_explained_when_asked():
         ExplainImages(**shelf.settings(target="class 9"))(batch(images, [0] * 4))
 
 
-@pytest.mark.parametrize("target", ["predicted", "true", "whatever"])
+def delivered(monkeypatch, targets: list[float], classes: tuple[str, ...]) -> pa.Table:
+    """The keys that the step makes of held-out predictions; the images' order is not that of the predictions."""
+    count = len(targets)
+    rows = [
+        {"row": i, "id": f"{i:032x}", "fold": i % 2, "target": target, "outputs": [0.5]}
+        for i, target in enumerate(targets)
+    ]
+    held_out = pa.Table.from_pylist(rows[::-1], schema=schema.PREDICTIONS)
+    monkeypatch.setattr(training, "read_table", lambda where, name: held_out)
+    monkeypatch.setattr(train_image, "folder", lambda study, photos: "nowhere")
+    places = {"part": pa.array([0] * (count + 1), pa.int32()), "position": pa.array(range(count + 1), pa.int32())}
+    examples = pa.table({"id": [f"{i:032x}" for i in range(count + 1)], **places})  # the last was not trained on
+    photos = Photos(examples, ("part",), "classification" if classes else "regression", classes, [])
+    study = SimpleNamespace(explain_images=sections.ExplainImages(explain="true"))
+    return step.source(study, photos).keys
+
+
+def test_the_true_class_is_explained_as_the_step_delivers_it(monkeypatch):
+    shelf = Shelf()
+    keys = delivered(monkeypatch, [2.0, 0.0, 1.0], ("class 0", "class 1", "class 2"))
+    assert keys["target"].type == pa.int32()
+    assert dict(zip(keys["id"].to_pylist(), keys["target"].to_pylist(), strict=True)) == {
+        f"{i:032x}": target for i, target in enumerate([2, 0, 1])
+    }
+    given = batch([photo(i) for i in range(3)], keys["fold"], target=keys["target"])
+    found = ExplainImages(**shelf.settings(target="true"))(given).to_pylist()
+    assert [(row["fold"], row["explained"]) for row in found] == [(0, 2), (1, 0), (0, 1)]
+
+
+def test_numbers_stay_as_they_are_on_their_way_to_the_stage(monkeypatch):
+    keys = delivered(monkeypatch, [2.5, -1e12], ())
+    assert keys["target"].to_pylist() == [2.5, -1e12]
+    given = batch([photo(0), photo(1)], keys["fold"], target=keys["target"])
+    found = ExplainImages(**Shelf(classes=0).settings(target="true"))(given).to_pylist()
+    assert [row["explained"] for row in found] == [0, 0]
+
+
+@pytest.mark.parametrize("written", ["explain: true", 'explain: "true"', "{explain: True}"])
+def test_true_needs_no_quotes(written):
+    assert sections.ExplainImages(**yaml.safe_load(written)).explain == "true"
+
+
+def test_what_is_neither_a_text_nor_true_is_no_class():
+    for wrong in (False, 3, None):
+        with pytest.raises(ValueError, match="valid string"):
+            sections.ExplainImages(explain=wrong)
+
+
+def test_a_class_of_any_name_can_be_explained():
+    shelf = Shelf()
+    model = shelf.models["fold-0"]
+    model.facts = replace(model.facts, classes=("predicted", "true", "class:true"))
+    for target, explained in (("class:predicted", 0), ("class:true", 1), ("class:class:true", 2)):
+        (row,) = ExplainImages(**shelf.settings(target=target))(batch([photo(0)], [0])).to_pylist()
+        assert (row["explained"], row["error_kind"]) == (explained, None)
+    (row,) = ExplainImages(**shelf.settings(target="true"))(batch([photo(0)], [0])).to_pylist()
+    assert row["reason"] == "no_target"  # the row's class is asked for
+    with pytest.raises(Fatal, match="no class 'rain' to explain; the model has predicted, true, class:true"):
+        ExplainImages(**shelf.settings(target="class:rain"))(batch([photo(0)], [0]))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "layer", "why"),
+    [
+        ("swin", "swin.encoder.layers.0.blocks.0.attention", r"gives \d+ rows for 2 images"),
+        ("resnet", "resnet.pooler", "gives one place for an image of 64 x 96"),
+    ],
+)
+def test_a_layer_that_is_not_of_the_images_stops_the_job(model_type, layer, why):
+    shelf = Shelf(model_type=model_type)
+    with pytest.raises(Fatal, match=f"'{layer}' {why}"):
+        ExplainImages(**shelf.settings(layer=layer))(batch([photo(0), photo(1)], [0, 0]))
+
+
+@pytest.mark.parametrize("target", ["predicted", "true", "whatever", "class:whatever"])
 def test_a_number_has_one_output_which_is_not_made_a_probability(target):
     shelf = Shelf(classes=0)
     (row,) = ExplainImages(**shelf.settings(target=target))(batch([photo(5)], [1])).to_pylist()

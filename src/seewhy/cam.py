@@ -93,13 +93,14 @@ def activation_maps(
 
     Args:
         model: called with pixels, gives (B, K) or something whose `logits` are; `layer` is a module in it.
-        pixels: (B, 3, H, W) as the model takes them.
+        pixels: (B, 3, H, W) as the model takes them; in torch.channels_last convolutions are faster.
         method: one of METHODS.
         explain: per image, the output to explain; None for the largest. None: the largest of each.
 
     Raises:
         ValueError: an unknown method, or an output that the model does not have.
-        Fatal: the layer cannot be explained: it does not run, runs twice, or no output depends on it.
+        Fatal: the layer cannot be explained: it does not run, runs twice, its rows are not the images, its output does
+            not lie on them, or no output of the model depends on it.
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}: {', '.join(METHODS)} are allowed")
@@ -108,6 +109,7 @@ def activation_maps(
         outputs = (answer if isinstance(answer, torch.Tensor) else answer.logits).float()
         if len(caught) != 1:
             raise Fatal(f"layer {layer.name!r} runs {len(caught)} times for an image: name one that runs once")
+        _require_one_row_an_image(caught[0], len(pixels), layer)
         explained = _explained(outputs.detach(), explain)
         chosen = outputs.gather(1, explained[:, None]).sum()
         gradient = _gradient(chosen, caught[0], layer)
@@ -124,7 +126,17 @@ def _explained(outputs: torch.Tensor, asked: Sequence[int | None] | None) -> tor
     if wrong := [one for one in asked if one is not None and not 0 <= one < count]:
         raise ValueError(f"there is no output {wrong[0]}: the model has 0 to {count - 1}")
     places = zip(largest.tolist(), asked, strict=True)
-    return torch.tensor([top if one is None else one for top, one in places], device=outputs.device)
+    chosen = [top if one is None else one for top, one in places]
+    return torch.tensor(chosen, dtype=torch.int64, device=outputs.device)  # a table's column may hold them as floats
+
+
+def _require_one_row_an_image(values: torch.Tensor, images: int, layer: Layer) -> None:
+    rows = len(values) if values.ndim else 0
+    if rows != images:
+        raise Fatal(
+            f"layer {layer.name!r} gives {rows} rows for {images} images, as windows of them do: name one that gives a "
+            "row for each image"
+        )
 
 
 def _gradient(chosen: torch.Tensor, leaf: torch.Tensor, layer: Layer) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 Where a network averages its last feature map over the image, that map is explained: what it says of a place goes into
 the output unmixed. Where it reads a class token, no place of the last block's output reaches the outputs any more, so
-the layer is the last one before the tokens are mixed: the norm in front of the last block's attention.
+the layer is the last one before the tokens are mixed: the norm in front of the last block's attention. BEiT, data2vec,
+I-JEPA, SigLIP and CLIP are the exception: they average their last tokens (BEiT and data2vec unless set to read a class
+token), yet that same norm is explained, and one more attention lies between a place and the output.
 """
 
 import math
@@ -41,21 +43,43 @@ class Layer:
             height, width: of the image, in pixels.
 
         Raises:
-            Fatal: the values do not lie on the image in a way that is known.
+            Fatal: the values do not lie on the image in a way that is known, or are pooled to one place.
         """
         if values.ndim == 4:
             rows, columns = values.shape[2:]
-            if abs(columns - width * rows / height) <= 2:
-                return values
+            if _alike(rows, columns, height, width):
+                return self._not_pooled(values, height, width)
         elif values.ndim == 3 and self.grid is not None:
             skip, rows, columns = self.grid(values.shape[1], height, width)
             if skip >= 0 and skip + rows * columns == values.shape[1]:
-                return values[:, skip:].transpose(1, 2).unflatten(2, (rows, columns))
+                return self._not_pooled(values[:, skip:].transpose(1, 2).unflatten(2, (rows, columns)), height, width)
         raise Fatal(
             f"layer {self.name!r} gives {tuple(values.shape)} for an image of {height} x {width}, and how that lies on "
             "the image is not known: name a layer whose output is (B, C, h, w), or (B, tokens, C) in a model whose "
             "configuration has its patch_size"
         )
+
+    def _not_pooled(self, values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        if values.shape[2:] == (1, 1) and max(height, width) >= 2 * _LARGEST_PLACE:
+            raise Fatal(
+                f"layer {self.name!r} gives one place for an image of {height} x {width}: name one before the places "
+                "are pooled"
+            )
+        return values
+
+
+_LARGEST_PLACE = 32
+"""Pixels, high and wide, that a place of the last map spans in nearly all architectures."""
+
+
+def _alike(rows: int, columns: int, height: int, width: int) -> bool:
+    """Whether places of one size in pixels, as high as wide, make up both sides.
+
+    Rounding at each step, up or down, or a border that is lost, takes or gives less than one place of a side.
+    """
+    if height == width:
+        return rows == columns
+    return height * (columns - 1) < width * (rows + 1) and width * (rows - 1) < height * (columns + 1)
 
 
 def find_layer(network: nn.Module, name: str | None = None) -> Layer:
@@ -74,14 +98,14 @@ def find_layer(network: nn.Module, name: str | None = None) -> Layer:
     modules = dict(network.named_modules())
     if name:
         if name not in modules:
-            raise Fatal(f"the model has no layer {name!r}; there is {_example(modules)!r} for one")
+            raise Fatal(f"the model has no layer {name!r}; there is {_example(modules, grid)!r} for one")
         return Layer(name, modules[name], grid)
     pattern = _LAYERS.get(model_type)
     found = [path for path in modules if pattern and re.search(pattern, path)]
     if not found:
         raise Fatal(
             f"which layer to explain is not known for models of type {model_type!r}: set layer to the dotted path of "
-            f"one whose output is (B, C, h, w) or (B, tokens, C), such as {_example(modules)!r}; known are "
+            f"one whose output is (B, C, h, w) or (B, tokens, C), such as {_example(modules, grid)!r}; known are "
             f"{', '.join(sorted(_LAYERS))}"
         )
     return Layer(found[-1], modules[found[-1]], grid)
@@ -131,7 +155,7 @@ _CLASS_TOKENS = {
     "vit": 1,
     "vit_msn": 1,
 }
-_HALVING = ("swin", "swinv2")
+_HALVING = ("donut-swin", "focalnet", "levit", "swin", "swinv2")
 
 
 def _grid(config: Any) -> Grid | None:
@@ -155,7 +179,7 @@ def _grid(config: Any) -> Grid | None:
 
 
 def _halved(patch_height: int, patch_width: int) -> Grid:
-    """Swin pads the image to whole patches, and each grid to even sides before it merges two by two."""
+    """Swin and its kin pad the image to whole patches, and each grid to even sides before they merge two by two."""
 
     def grid(tokens: int, height: int, width: int) -> tuple[int, int, int]:
         rows, columns = math.ceil(height / patch_height), math.ceil(width / patch_width)
@@ -166,9 +190,22 @@ def _halved(patch_height: int, patch_width: int) -> Grid:
     return grid
 
 
-def _example(modules: dict[str, nn.Module]) -> str:
-    """A path that may do: the last convolution over the image, else the last norm, else anything."""
-    for kind in (nn.Conv2d, nn.LayerNorm, nn.Module):
-        if found := [path for path, module in modules.items() if path and isinstance(module, kind)]:
+def _example(modules: dict[str, nn.Module], grid: Grid | None) -> str:
+    """A path that may do: the last convolution or norm, else the last block of a list, else anything.
+
+    Not one of an embedding, which sees edges at most, nor of a pooler, which has no places left.
+    """
+    paths = [path for path in modules if path]
+    left = [path for path in paths if not re.search("embed|pooler", path)]
+    # How the tokens of a LayerNorm lie on the image is told by the grid alone.
+    of_places = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm) + ((nn.LayerNorm,) if grid else ())
+    for found in (
+        [path for path in left if isinstance(modules[path], of_places)],
+        [path for path in left if isinstance(modules[path], nn.LayerNorm)],
+        [path for path in left if re.search(r"\.\d+$", path)],
+        left,
+        paths,
+    ):
+        if found:
             return found[-1]
     return ""

@@ -27,7 +27,7 @@ VERSION = 1
 CHECK_VERSION = 1
 """Goes up with every change of this code that changes a figure of `CheckMaps`."""
 
-PREDICTED, TRUE = "predicted", "true"
+PREDICTED, TRUE, CLASS = "predicted", "true", "class:"
 
 
 class ExplainImages:
@@ -41,7 +41,9 @@ class ExplainImages:
         method: one of cam.METHODS.
         layer: dotted path of the layer in the network. None: by architecture.
         target: which class is explained: "predicted"; "true", the row's, from a column `target` of class indices (a
-            row without one fails as `no_target`); or the name of one. A number has but one output, whatever is asked.
+            row without one fails as `no_target`); or the name of one, which a class named `predicted` or `true`, or
+            one whose name begins with `class:`, must have `class:` in front of. A number has but one output, whatever
+            is asked.
         device: None takes a GPU where there is one.
         batch_size: images that the model reads at once.
         decode_threads: images that are decoded and resized at once, beside the model.
@@ -50,7 +52,8 @@ class ExplainImages:
 
     Raises:
         ValueError: no models, or a setting out of range.
-        Fatal: from a call: a row's fold has no model, the model has no such class, or its layer is not known.
+        Fatal: from a call: a row's fold has no model, the model has no such class, or its layer is not known or cannot
+            be explained.
     """
 
     def __init__(
@@ -94,9 +97,10 @@ class ExplainImages:
             return None
         if self._target == TRUE:
             return Failure(BAD_INPUT, "no_target", "the row has no class to explain") if target is None else target
-        if self._target not in classes:
-            raise Fatal(f"there is no class {self._target!r} to explain; the model has {', '.join(classes)}")
-        return list(classes).index(self._target)
+        name = self._target.removeprefix(CLASS)
+        if name not in classes:
+            raise Fatal(f"there is no class {name!r} to explain; the model has {', '.join(classes)}")
+        return list(classes).index(name)
 
     def _explained(
         self, model: ImageModel, layer: Layer, pixels: list[torch.Tensor], explain: list[Any]

@@ -204,16 +204,18 @@ class TrainImage(Training):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     augment: bool = True
-    near_duplicates: Annotated[int, Field(ge=0, le=16)] | None = 4
-    """Photos whose 128-bit fingerprints differ in at most so many bits stay in one fold; None: equal bytes only."""
+    near_duplicates: Annotated[int, Field(ge=0, le=16)] | None = 3
+    """Photos whose 128-bit fingerprints differ in at most so many bits stay in one fold; None: equal bytes only. A
+    photo near two others ties them: a run stops where such a chain holds too much of the study for the folds."""
 
 
 class ExplainImages(Section):
     method: Literal["gradcam", "gradcam++", "hirescam", "layercam"] = "gradcam"
     layer: str | None = None
     """Dotted path of the layer; None: found from the model."""
-    explain: str = "predicted"
-    """Which class: `predicted`, `true`, or the name of one."""
+    explain: Annotated[str, BeforeValidator(lambda value: "true" if value is True else value)] = "predicted"
+    """Which class: `predicted`, `true`, or the name of one; `class:true` for one that is named `true`, and so on. YAML
+    reads true without quotes as no text, and yes and on as true: such names need quotes."""
     batch_size: Positive = 32
     sample: Positive | None = None
     """Explain a seeded sample of so many photos instead of all."""
@@ -230,7 +232,7 @@ class Probe(Section):
     parts_of_speech: list[str] | None = None
     stop_words: list[str] | None = None
     user_dictionary: str | None = None
-    """URL of a CSV file of words of one's own, for janome."""
+    """A CSV file of words of one's own, for janome: a URL, or a path beside the study."""
     min_texts: Annotated[int, Field(ge=1)] | Fraction = 5
     """A word in fewer texts is left out: a whole number, or a share such as 0.01."""
     max_texts: Annotated[int, Field(ge=1)] | Fraction = 0.95

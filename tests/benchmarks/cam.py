@@ -30,7 +30,8 @@ BATCH, SIDE, CLASSES = 32, 256, 1000
 
 
 def ours(model: nn.Module, pixels: torch.Tensor, classes: list[int]) -> np.ndarray:
-    """(B, H, W), by way of the bytes that a table keeps."""
+    """(B, H, W), by way of the bytes that a table keeps; the pixels lie in memory as the stage has them lie."""
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     maps = activation_maps(model, pixels, layer=find_layer(model), explain=classes).maps.cpu().numpy()
     return np.stack([enlarged(heat_of(compact(raw)[0], *raw.shape), *pixels.shape[2:]) for raw in maps])
 

@@ -102,6 +102,25 @@ def test_a_size_that_the_model_cannot_take_is_said_in_words(tmp_path: Path) -> N
         find_image_model(str(folder), height=4, width=4).network(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"model_type": "pp_lcnet"}, "the pp_lcnet model answers without logits"),
+        (
+            {"model_type": "pvt", "depths": [1] * 4, "num_labels": 7},
+            r"the pvt model answers \(1, 7\) for one picture and 3 outputs",
+        ),
+    ],
+)
+def test_a_model_that_does_not_answer_as_a_classifier_is_refused(
+    tmp_path: Path, told: dict[str, object], why: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    backbone = find_image_model(str(tmp_path), scratch=True)
+    with pytest.raises(Fatal, match=why):
+        backbone.network(NAMES)
+
+
 def test_numbers_are_in_their_own_unit(folders: dict[str, str], tmp_path: Path) -> None:
     found = model(folders["resnet"], ())
     assert found.facts.classes == ()
@@ -167,6 +186,21 @@ def test_without_a_processor_the_configuration_says_the_size(folders: dict[str, 
     found = find_image_model(str(folder))
     assert (found.height, found.width) == (32, 32)
     assert found.image_mean == pytest.approx((0.485, 0.456, 0.406))  # ImageNet's
+
+
+@pytest.mark.parametrize("model_type", ["clip", "siglip"])
+def test_the_size_is_found_in_the_vision_models_configuration(tmp_path: Path, model_type: str) -> None:
+    vision = {"image_size": 48, "patch_size": 16, "hidden_size": 16, "num_attention_heads": 2}
+    vision |= {"intermediate_size": 16, "num_hidden_layers": 1}
+    told = {"model_type": model_type, "vision_config": vision}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    found = find_image_model(str(tmp_path), scratch=True)
+    assert (found.height, found.width) == (48, 48)
+    assert said(model(str(tmp_path), scratch=True), IMAGES).shape == (4, 3)
+    told["vision_config"] = {**vision, "num_channels": 4}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    with pytest.raises(Fatal, match="takes 4 channels"):
+        find_image_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(("kept", "dropped"), [(0.999, 0.001), (0.8, 0.2), (0.1, 0.1)])

@@ -50,9 +50,10 @@ def source(study: Study, photos: Photos) -> Source:
     held_out = training.fold_of_item(where)
     keys = photos.images
     place = pc.index_in(keys[schema.ID], value_set=held_out[schema.ID].combine_chunks())
-    keys = keys.append_column("fold", held_out["fold"].take(place)).append_column(
-        "target", held_out["target"].take(place)
-    )
+    targets = held_out["target"].take(place)
+    if photos.classes:  # predictions hold numbers and indices of classes alike, as floats
+        targets = targets.cast(pa.int32())
+    keys = keys.append_column("fold", held_out["fold"].take(place)).append_column("target", targets)
     keys = keys.filter(pc.is_valid(keys["fold"]))
     asked = study.explain_images
     return Source(sampled(keys, asked.sample, asked.seed), (Stored(photos.parts, {"image": "image"}),))

@@ -147,7 +147,8 @@ class ImageBackbone:
         """A fresh model on the CPU with a new head of K outputs, or of one where there are no classes.
 
         Raises:
-            Fatal: the files lack weights that are not the head's, or the model does not take pictures of this size.
+            Fatal: the files lack weights that are not the head's, the model does not take pictures of this size, or it
+            does not answer a picture with the logits of K outputs.
         """
         names = dict(enumerate(classes or ("target",)))
         config = _config(self.source, self.revision)
@@ -162,7 +163,7 @@ class ImageBackbone:
             head = head_weights(config)
             network = _load(self.source, self.revision, config, head)
             _draw(network, head)
-        _try(network, self.height, self.width)
+        _try(network, self.height, self.width, outputs=len(names))
         return network
 
 
@@ -191,11 +192,12 @@ def find_image_model(
         raise Fatal(f"cannot load the image model {name!r} (revision {revision}): {error}") from error
     if type(config) not in AutoModelForImageClassification._model_mapping:
         raise Fatal(f"{name!r} is a {config.model_type} model; one for image classification is needed, such as ResNet")
-    channels = getattr(config, "num_channels", 3)
+    seeing = getattr(config, "vision_config", None) or config  # CLIP and its kin read texts too
+    channels = getattr(seeing, "num_channels", 3)
     processor = processor_settings(source, commit)
     if channels != 3 or processor.get("do_flip_channel_order"):
         raise Fatal(f"{name!r} takes {channels} channels, or blue before red; a model that takes RGB is needed")
-    own_height, own_width = input_size(processor, config)
+    own_height, own_width = input_size(processor, seeing)
     mean, std = input_scale(processor)
     return ImageBackbone(
         source=source,
@@ -272,13 +274,22 @@ def _size_options(network: PreTrainedModel, height: int, width: int) -> dict[str
 
 
 @torch.no_grad()
-def _try(network: PreTrainedModel, height: int, width: int) -> None:
-    """Raises Fatal where the network does not take pictures of this size: before the training, and in words."""
+def _try(network: PreTrainedModel, height: int, width: int, *, outputs: int) -> None:
+    """Raises Fatal where the network does not take pictures of this size, or does not answer as a classifier does.
+
+    Before the training, and in words.
+    """
+    kind = network.config.model_type
     options = _size_options(network, height, width)
     try:
-        network.eval()(pixel_values=torch.zeros(1, 3, height, width), **options)
+        answer = network.eval()(pixel_values=torch.zeros(1, 3, height, width), **options)
     except (ValueError, RuntimeError) as error:
-        kind = network.config.model_type
         raise Fatal(f"the {kind} model does not take pictures of {height} x {width} pixels: {error}") from error
     finally:
         network.train()
+    logits = getattr(answer, "logits", None)
+    if not isinstance(logits, torch.Tensor):
+        raise Fatal(f"the {kind} model answers without logits; one that gives a logit for each output is needed")
+    if logits.shape != (1, outputs):
+        shape = tuple(logits.shape)
+        raise Fatal(f"the {kind} model answers {shape} for one picture and {outputs} outputs; (1, {outputs}) is needed")
