@@ -92,8 +92,10 @@ def test_paths_are_beside_the_study(tmp_path: Path) -> None:
     path.write_text(
         "title: Films\nworkspace: out\nmanifest: {path: ../films.csv, image: Poster, target: Rating}\n"
         "caption: {backend: hf, model: ./blip}\ntrain_text: {encoder: org/bert}\n"
+        "probe: {tokenizer: janome, user_dictionary: own.csv}\n"
     )
     study = load_study(str(path), limit=7)
+    assert study.probe.user_dictionary == str(tmp_path / "own.csv")
     assert study.workspace == str(tmp_path / "out")
     assert study.manifest.path == str(tmp_path.parent / "films.csv")
     assert study.caption.model == str(tmp_path / "blip")

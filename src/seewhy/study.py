@@ -103,6 +103,9 @@ def load_study(path: str, *, limit: int | None = None) -> Study:
             "manifest": study.manifest.model_copy(update={"path": _beside(folder, study.manifest.path)}),
             "caption": study.caption.model_copy(update={"model": _local_model(folder, study.caption.model)}),
             "describe": study.describe.model_copy(update={"model": _local_model(folder, study.describe.model)}),
+            "probe": study.probe.model_copy(
+                update={"user_dictionary": study.probe.user_dictionary and _beside(folder, study.probe.user_dictionary)}
+            ),
             "train_image": study.train_image.model_copy(
                 update={"model": _local_model(folder, study.train_image.model)}
             ),

@@ -1,5 +1,6 @@
 """The first lines of a page with a probe: figures with counts and intervals, and no more claimed than they bear."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -85,6 +86,14 @@ def test_words_are_findings_only_where_both_hold(
     assert not lines.good
 
 
+def test_no_word_is_a_finding_where_the_describer_knew_the_answer() -> None:
+    given = replace(photos((0.9, 0.85, 0.94), map=probe((0.75, 0.7, 0.8))), told="The describer was told the class.")
+    lines = photo_lines(ABOUT, given)
+    assert said(lines)["Not blind"].startswith("The describer was told the class. ")
+    assert "not findings" in lines.stance
+    assert not lines.good
+
+
 @pytest.mark.parametrize(
     ("random", "none", "end"),
     [
@@ -97,10 +106,10 @@ def test_what_the_map_adds_is_said_by_the_controls(random: Figure, none: Figure,
     given = photos((0.9, 0.85, 0.94), map=probe((0.75, 0.7, 0.8)), random=probe(random), none=probe(none))
     text = said(photo_lines(ABOUT, given))["The model’s map"]
     assert text.startswith(
-        "Described beside a random map: 120 of 200 right (60%; 95% interval 55% to 65%), clearly less."
+        "The same photos described beside a random map: 120 of 200 right (60%; 95% interval 55% to 65%), clearly less."
     )
     how = {0.62: "clearly less", 0.74: "about as well", 0.9: "clearly more"}[none[0]]
-    assert f"Described without a map: {round(200 * none[0])} of 200 right" in text
+    assert f"Without a map: {round(200 * none[0])} of 200 right" in text
     assert f"), {how}. So" in text
     assert text.endswith(end)
 

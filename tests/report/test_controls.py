@@ -7,7 +7,7 @@ import pytest
 
 from seewhy import schema
 from seewhy.report import About, ProbeResults
-from seewhy.report.controls import CHANCE, CHOSEN, CLEARER, EITHER, ONLY, origins, reading
+from seewhy.report.controls import CHANCE, CLEARER, EITHER, ONLY, UNDECIDED, origins, reading
 from seewhy.report.words import choose
 from tests.report.photo_sample import scores
 
@@ -32,20 +32,21 @@ def probe(*rows: dict[str, Any], counted: int = 200) -> ProbeResults:
     return ProbeResults(table, scores([], 0), counted, pa.table({"id": pa.array([], pa.string()), "text": []}))
 
 
-CLEAR, STRONG, UNCLEAR, AGAINST = (0.55, 0.65), (0.7, 0.8), (0.45, 0.7), (0.2, 0.4)
+CLEAR, STRONG, UNCLEAR, AGAINST = (0.55, 0.65), (0.7, 0.8), (0.45, 0.69), (0.2, 0.4)
 
 
 @pytest.mark.parametrize(
     ("own", "controls", "expected"),
     [
-        (CLEAR, [UNCLEAR, UNCLEAR], ONLY),
-        (CLEAR, [AGAINST, UNCLEAR], ONLY),
-        (CLEAR, [None, UNCLEAR], CHOSEN),
+        (STRONG, [UNCLEAR, UNCLEAR], ONLY),
+        (CLEAR, [AGAINST, AGAINST], ONLY),
+        (CLEAR, [AGAINST, UNCLEAR], UNDECIDED),  # not clear there, but it may be as large
+        (CLEAR, [None, AGAINST], UNDECIDED),
         (CLEAR, [CLEAR, UNCLEAR], EITHER),
         (CLEAR, [None, CLEAR], EITHER),
         (CLEAR, [STRONG], EITHER),
         (STRONG, [CLEAR, UNCLEAR], CLEARER),
-        (STRONG, [CLEAR, None], CLEARER),
+        (STRONG, [CLEAR, None], EITHER),
         (STRONG, [CLEAR, STRONG], EITHER),
         (UNCLEAR, [CLEAR], CHANCE),
         ((0.5, 0.6), [None], CHANCE),  # the base rate itself is in the interval
@@ -54,6 +55,28 @@ CLEAR, STRONG, UNCLEAR, AGAINST = (0.55, 0.65), (0.7, 0.8), (0.45, 0.7), (0.2, 0
 def test_readings(own: tuple[float, float], controls: list[tuple[float, float] | None], expected: str) -> None:
     found = [None if c is None else row(of_class("w", *c)) for c in controls]
     assert reading(row(of_class("w", *own)), found, 1) == expected
+
+
+def test_a_word_that_is_never_said_without_the_map_owes_itself_to_it() -> None:
+    never = row({**of_class("w", *CLEAR), "hits": 0, "total": 0, "lift": None, "lift_low": None, "lift_high": None})
+    assert reading(row(of_class("w", *CLEAR)), [never, never], 1) == ONLY
+    assert reading(row(of_class("w", *CLEAR)), [never, row(of_class("w", *CLEAR))], 1) == EITHER
+
+
+@pytest.mark.parametrize("ends", [CLEAR, STRONG, UNCLEAR, (0.505, 0.95)])
+def test_equal_descriptions_never_speak_for_the_map(ends: tuple[float, float]) -> None:
+    own = row(of_class("w", *ends))
+    assert reading(own, [own, own], 1) in (CHANCE, EITHER)
+
+
+def test_the_map_is_compared_on_the_photos_of_the_controls() -> None:
+    """Beside 200 descriptions the 2,000 of all photos are clear by their number alone."""
+    whole, part = probe(of_class("tower", *STRONG), counted=2000), probe(of_class("tower", *UNCLEAR), counted=200)
+    probes = {"map": whole, "map_sample": part, "none": part}
+    found = origins(choose(whole, ABOUT, 10), probes, ABOUT)
+    assert found is not None
+    assert found.labels == [("Model’s map", 200), ("No map", 200)]
+    assert found.groups[0].sources[0].reading == CHANCE
 
 
 def number(word: str, weight: float, low: float, high: float) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def test_words_by_control(page: Element, drawn: Photos) -> None:
                 assert cell.text == f"{figure} {rank}"
                 assert ("unsure" not in cell.attributes["class"]) == bool(row and row["lift_low"] > 1)
             shown[name, word] = line.one("td", "reading").text
-    assert shown["丘の手", "石段"] == "chosen only with the model’s map"
+    assert shown["丘の手", "石段"] == "too few descriptions to tell"
     assert shown["川辺町", "橋"] == "clear only with the model’s map"
     assert shown["浜風区", "灯台"] == "as clear without it"
     tally = {li.text.split(" words ")[1]: int(li.one("b").text) for li in section.one("ul", "tally").all("li")}

@@ -107,6 +107,13 @@ def test_texts_that_have_no_words_in_the_table_are_named(tmp_path):
         count_table(table, pa.array(["a", "b"]), here=True)
 
 
+def test_words_that_are_asked_for_are_counted_in_however_many_texts_they_stand():
+    found = count_words([batch("ab"), batch("cde")], min_texts=3, words=["tower", "sea", "low"])
+    assert found.vocabulary.words == ("tower", "sea", "low")
+    assert found.vocabulary.texts.tolist() == [2, 0, 2]
+    assert found.matrix.toarray().tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 0, 2], [1, 0, 0]]
+
+
 def test_nothing_counted_is_nothing():
     found = count_words([], min_texts=1)
     assert found.matrix.shape == (0, 0)

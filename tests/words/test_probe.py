@@ -5,11 +5,11 @@ import pytest
 from scipy import sparse
 
 from seewhy import schema
-from seewhy.words.evidence import presence
+from seewhy.words.evidence import presence, wilson
 from seewhy.words.held_out import HeldOut, Models, Texts
 from seewhy.words.linear import Fit
 from seewhy.words.probe import FEATURES, PERMUTED, WORDS, Probe, fit_probe
-from seewhy.words.probe_table import EXAMPLES, probe_examples, probe_table
+from seewhy.words.probe_table import EXAMPLES, counted_rows, probe_examples, probe_table
 from seewhy.words.stability import Stability
 
 DISTRICTS = ("asahikawa", "chuo", "koto")
@@ -169,6 +169,48 @@ def test_texts_of_one_image_count_as_one_witness_everywhere():
     assert penalties[0] > 2 * penalties[1]  # a twin among the training texts gives the answer away, noise and all
 
 
+def test_held_out_hits_flatter_less_than_hits_but_flatter_still():
+    """Words without any bearing belong to a class of half of the texts in half of the cases."""
+    seen, held_out = np.zeros(2), np.zeros(2)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        target = rng.integers(2, size=300).astype(float)
+        share = np.full((300, 150), 0.05)
+        share[:, :6] += 0.25 * (target[:, None] == np.arange(6) % 2)
+        counts = sparse.csr_matrix((rng.random(share.shape) < share).astype(int))
+        words = tuple(f"w{i:03}" for i in range(150))
+        found = fit_probe(
+            counts, words, target, ids=words * 2, classes=("a", "b"), subsamples=2, resamples=10, seed=seed, here=True
+        )
+        idle = [row for row in found.table.to_pylist() if row["word"] >= "w006" and row["weight"] > 0]
+        seen += [sum(row[name] for row in idle) for name in ("hits", "total")]
+        held_out += [sum(row[f"held_out_{name}"] for row in idle) for name in ("hits", "total")]
+    assert 0.5 < held_out[0] / held_out[1] < seen[0] / seen[1] - 0.02
+
+
+def test_copies_of_one_picture_make_no_class_sure():
+    """A word of one image that stands in 60 of 160 rows, all of one class."""
+    holds = sparse.csr_matrix((np.arange(160) < 60)[:, None].astype(int))
+    image = np.where(np.arange(160) < 60, 0, np.arange(160))
+    found = fit_probe(
+        holds,
+        ("only",),
+        (np.arange(160) >= 80).astype(float),
+        ids=image.astype(str).tolist(),
+        classes=("a", "b"),
+        groups=image.tolist(),
+        folds=2,
+        subsamples=10,
+        resamples=20,
+        here=True,
+    )
+    only = found.table.to_pylist()[0]
+    assert (only["word"], only["output"], only["hits"], only["total"]) == ("only", "a", 60, 60)
+    assert only["lift_low"] < 1 < only["lift"]
+    single = wilson(np.array([1.0]), np.array([1]))[0][0] / only["base_rate"]
+    assert only["lift_low"] == pytest.approx(single)
+
+
 def test_the_same_seed_gives_the_same_probe_and_another_one_others():
     first, again, other = (probed(seed=seed, subsamples=8) for seed in (1, 1, 2))
     assert first.table.equals(again.table)
@@ -177,6 +219,26 @@ def test_the_same_seed_gives_the_same_probe_and_another_one_others():
     assert np.array_equal(first.outputs, again.outputs)
     assert not np.array_equal(first.folds, other.folds)
     assert not first.table["selection"].equals(other.table["selection"])
+
+
+def test_words_of_other_texts_are_counted_by_hand():
+    counts = sparse.csr_matrix([[2, 0, 0], [1, 0, 0], [0, 0, 1], [1, 0, 1]])
+    pairs = [("chuo", "sky"), ("koto", "sky"), ("koto", "sea")]
+    rows = counted_rows(
+        counts, ("sky", "sea", "rail"), np.array([0, 0, 1, 1]), pairs, classes=("chuo", "koto")
+    ).to_pylist()
+    assert [(row["output"], row["word"], row["hits"], row["total"]) for row in rows] == [
+        ("chuo", "sky", 2, 3),
+        ("koto", "sky", 1, 3),
+        ("koto", "sea", 0, 0),
+    ]
+    assert rows[0]["lift"] == pytest.approx(2 / 3 / 0.5)
+    assert rows[2]["lift"] is rows[2]["lift_low"] is None
+    assert all(row[name] is None for row in rows for name in ("rank", "weight", "selection", "held_out_total"))
+    number = counted_rows(
+        counts, ("sky", "sea", "rail"), np.array([4.0, 2.0, 1.0, 6.0]), [("rating", "sky")], resamples=50
+    ).to_pylist()
+    assert [(row["mean_with"], row["mean_without"], row["difference"]) for row in number] == [(4.0, 1.0, 3.0)]
 
 
 @pytest.mark.ray

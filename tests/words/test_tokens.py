@@ -89,6 +89,8 @@ def test_a_dictionary_of_ones_own(tmp_path):
         "\ufeff東京スカイツリー,カスタム名詞,トウキョウスカイツリー\n\nＡＢＣ市場,カスタム名詞,エービーシー\n", "utf-8"
     )
     assert load_tokenizer("janome", user_dictionary=str(simple))(text) == ["東京スカイツリー", "abc市場", "行く"]
+    simple.write_text("東京スカイツリー,名詞,トウキョウ，スカイツリー\n", "utf-8")  # a wide comma parts no columns
+    assert load_tokenizer("janome", user_dictionary=str(simple))(text)[0] == "東京スカイツリー"
     full = tmp_path / "full"  # whatever its ending
     full.write_text("スカイツリー,1288,1288,-9000,名詞,固有名詞,一般,*,*,*,塔,トウ,トウ\n", "utf-8")
     assert load_tokenizer("janome", user_dictionary=str(full))(text)[:2] == ["東京", "塔"]

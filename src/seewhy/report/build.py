@@ -10,7 +10,17 @@ from pathlib import Path
 
 from seewhy.report.folder import MARKER, check_replaceable, replaced_folder
 from seewhy.report.photo_path import write_photos
-from seewhy.report.results import CONTROLS, MAP, TASKS, About, Extent, PhotoResults, ProbeResults, TextResults
+from seewhy.report.results import (
+    CONTROLS,
+    MAP,
+    MAP_SAMPLE,
+    TASKS,
+    About,
+    Extent,
+    PhotoResults,
+    ProbeResults,
+    TextResults,
+)
 from seewhy.report.safe import language_tag
 from seewhy.report.site import Link, Site
 from seewhy.report.text_path import study_of, write_texts
@@ -102,8 +112,9 @@ def _check(
     probes = {} if photos is None else photos.probes
     if photos is not None and MAP not in probes:
         raise ValueError(f"photos.probes has no {MAP!r}: the words told beside the model's own map are always needed")
-    if unknown := set(probes) - set(CONTROLS):
-        raise ValueError(f"photos.probes has {sorted(unknown)}; allowed are {', '.join(CONTROLS)}")
+    allowed = (*CONTROLS, MAP_SAMPLE)
+    if unknown := set(probes) - set(allowed):
+        raise ValueError(f"photos.probes has {sorted(unknown)}; allowed are {', '.join(allowed)}")
     for one in (text, probe, *probes.values()):
         if one is not None:
             language_tag(one.text_lang)

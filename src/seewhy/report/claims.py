@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from seewhy.report import numbers
-from seewhy.report.results import MAP, NONE, RANDOM, About, PhotoResults, ProbeResults
+from seewhy.report.results import MAP, MAP_SAMPLE, NONE, RANDOM, About, PhotoResults, ProbeResults
 from seewhy.report.verdict import METRICS, metric_name, model_name
 
 WORDS, PERMUTED = "words", "words, targets permuted"
@@ -84,6 +84,9 @@ def photo_lines(about: About, photos: PhotoResults) -> FirstLines:
     if control := _control_claim(photos.probes, metric, about.target_name):
         claims.append(Claim("The model’s map", control))
     headline = _photo_headline(about, own, beats=beats, measured=verdict is not None)
+    if photos.told:
+        claims.append(Claim("Not blind", f"{photos.told} What words alone predict may come from that."))
+        return FirstLines(headline, claims, _NOT_FINDINGS, False)
     return FirstLines(headline, claims, _stance(about, beats, predict), beats and predict is True)
 
 
@@ -193,13 +196,16 @@ def _beside(words: Score, own: Score | None, metric: str) -> str:
 
 def _control_claim(probes: Mapping[str, ProbeResults], metric: str, target_name: str) -> str:
     """What the map adds, by the same photos described without it; empty where that was not measured."""
-    own = score(probes[MAP].scores, WORDS, metric)
+    beside = probes.get(MAP_SAMPLE, probes[MAP])
+    own = score(beside.scores, WORDS, metric)
     found = {c: s for c in (RANDOM, NONE) if c in probes and (s := score(probes[c].scores, WORDS, metric)) is not None}
     if own is None:
         return ""
     parts, less = [], []
+    if found and MAP_SAMPLE in probes:
+        parts.append(f"For a sample of the photos, described beside the map: {told(own, metric)}.")
     for control, other in found.items():
-        named = {RANDOM: "Described beside a random map", NONE: "Described without a map"}[control]
+        named = {RANDOM: "The same photos described beside a random map", NONE: "Without a map"}[control]
         if not _bounded(own, other):
             parts.append(f"{named}: {told(other, metric)}.")
             continue

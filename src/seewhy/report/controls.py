@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seewhy.report import numbers
-from seewhy.report.results import CONTROLS, MAP, About, ProbeResults
+from seewhy.report.results import CONTROLS, MAP, MAP_SAMPLE, About, ProbeResults
 from seewhy.report.words import Chosen, Row, hits_of, interval, is_sure, title
 
 LABELS = {"map": "Model’s map", "random": "Random map", "none": "No map"}
-ONLY, CHOSEN = "clear only with the model’s map", "chosen only with the model’s map"
-CLEARER, EITHER = "clearer with the model’s map", "as clear without it"
+ONLY, CLEARER = "clear only with the model’s map", "clearer with the model’s map"
+EITHER, UNDECIDED = "as clear without it", "too few descriptions to tell"
 CHANCE = "may be chance"
-READINGS = (ONLY, CHOSEN, CLEARER, EITHER, CHANCE)
+READINGS = (ONLY, CLEARER, EITHER, UNDECIDED, CHANCE)
 _ELSEWHERE = 5  # words a class that are clear under a control only
 
 
@@ -61,6 +61,7 @@ def origins(chosen: Sequence[Chosen], probes: Mapping[str, ProbeResults], about:
     there = [control for control in CONTROLS if control in probes]
     if len(there) < 2:
         return None
+    probes = {**probes, MAP: probes.get(MAP_SAMPLE, probes[MAP])}  # the same photos for all
     rows = {control: _by_word(probes[control]) for control in there}
     digits = numbers.decimals(r["difference"] for c in chosen for r in c.rows)
     groups = [
@@ -93,26 +94,28 @@ def _source(
 ) -> Source:
     found = {control: rows[control].get((chosen.output, row["word"])) for control in there}
     cells = [_cell(found[control], chosen.side, digits) for control in there]
-    return Source(row["word"], cells, reading(row, [found[c] for c in there[1:]], chosen.side))
+    return Source(row["word"], cells, reading(found[MAP], [found[c] for c in there[1:]], chosen.side))
 
 
-def reading(row: Row, controls: Sequence[Row | None], side: int) -> str:
-    """What the word owes to the model's map: one of READINGS, by 95% intervals.
+def reading(row: Row | None, controls: Sequence[Row | None], side: int) -> str:
+    """What the word owes to the model's map: one of READINGS, by 95% intervals over the same photos.
 
-    Clear means that the interval lies on the word's side. CLEARER: clear under a control too, but each such control's
-    interval lies nearer to no effect than the map's, without overlap. CHOSEN: it is clear, and a control that is not
-    known to count it did not choose it; no other control holds it as clear.
+    Clear means that the interval lies on the word's side. A control that is not clear proves nothing by that: it may
+    hold too few descriptions. So ONLY and CLEARER ask that each control's interval lies nearer to no effect than the
+    map's, without overlap, or that the describer never says the word there. ONLY: and is clear under none of them.
     """
-    if not is_sure(row, side):
+    if row is None or not is_sure(row, side):
         return CHANCE
-    clear = [c for c in controls if c is not None and is_sure(c, side)]
-    if clear:
-        return CLEARER if all(_weaker(c, row, side) for c in clear) else EITHER
-    return ONLY if all(c is not None for c in controls) else CHOSEN
+    clear = any(control is not None and is_sure(control, side) for control in controls)
+    if all(control is not None and _weaker(control, row, side) for control in controls):
+        return CLEARER if clear else ONLY
+    return EITHER if clear else UNDECIDED
 
 
 def _weaker(control: Row, row: Row, side: int) -> bool:
-    """The control's interval ends before the map's begins; both were found sure, so that no bound is missing."""
+    """The control's interval ends before the map's begins, or the word is never said."""
+    if control["total"] == 0:
+        return True
     near, far = interval(row)[0 if side > 0 else 1], interval(control)[1 if side > 0 else 0]
     return near is not None and far is not None and side * far < side * near
 
@@ -125,7 +128,8 @@ def _cell(row: Row | None, side: int, digits: int) -> Cell:
     else:
         figure = hits_of(row["hits"], row["total"]) or numbers.NONE
     chosen = row["place"] is not None and row["weight"] * side > 0
-    return Cell(figure, f"rank {row['place']}" if chosen else "not chosen", is_sure(row, side))
+    rank = f"rank {row['place']}" if chosen else "not chosen" if row["total"] else "never said"
+    return Cell(figure, rank, is_sure(row, side))
 
 
 def _elsewhere(

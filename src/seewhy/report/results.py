@@ -23,6 +23,8 @@ TASKS = ("regression", "classification")
 MAP, RANDOM, NONE = "map", "random", "none"
 CONTROLS = (MAP, RANDOM, NONE)
 """What the describer saw beside the photo: the model's own heat map, a random one, or none."""
+MAP_SAMPLE = "map_sample"
+"""The model's own map, of the photos that the controls show, where these are not all."""
 
 
 def plain_word(text: str) -> str:
@@ -165,12 +167,15 @@ class PhotoResults:
         scores: schema.SCORES of the image model and its baselines, held out.
         verdict: the image model beside its best baseline; None where that was not measured.
         predictions: schema.PREDICTIONS, held out.
-        probes: by what the describer saw, see CONTROLS; "map" is always there.
+        probes: by what the describer saw, see CONTROLS; "map" is always there, and where the controls show only some of
+            its photos, MAP_SAMPLE: only the same photos can be compared.
         read_images, read_maps: asked for the ids of examples only.
         confusion: (truth, predicted, count), classes by name; pairs that never came may be missing. Classification.
         calibration: (bin_low, bin_high, count, confidence, accuracy), a row a bin of the highest probability; the mean
             of it and the share that was right, null in empty bins. None: not measured.
         faithfulness: schema.FAITHFULNESS of the photos checked; None: not checked.
+        told: what gave the describer the answer, or the model's, as a sentence; empty: nothing did. With it no word is
+            put forward as a finding.
         notes: sentences under the losses.
     """
 
@@ -184,4 +189,5 @@ class PhotoResults:
     confusion: pa.Table | None = None
     calibration: pa.Table | None = None
     faithfulness: pa.Table | None = None
+    told: str = ""
     notes: Sequence[str] = ()

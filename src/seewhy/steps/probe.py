@@ -19,14 +19,20 @@ from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
 from seewhy.steps.words import TEXT, Texts, gather_texts, kinds
 from seewhy.study import Study
-from seewhy.table import digest
+from seewhy.table import Table, digest
+from seewhy.train.folds import group_numbers
 from seewhy.train.scores import Verdict
 from seewhy.words.counts import count_table
+from seewhy.words.evidence import groups_by_word, presence
 from seewhy.words.probe import Probe, fit_probe
+from seewhy.words.probe_table import counted_rows
 from seewhy.words.ranking import stable_ranks
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of the probe's code that changes its results."""
+
+_FEWEST_GROUPS = 5
+"""Groups that must hold a word; with one alone, random halves of the groups would choose it in every second."""
 
 _CUT_WORDS = {"resources", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
 """Settings that are no part of the probe's own name: they are in the words', or change nothing."""
@@ -61,7 +67,9 @@ def config(study: Study, texts: Texts) -> dict[str, Any]:
         "rows": len(texts.examples),
         "task": texts.task,
         "classes": list(texts.classes),
+        "target": None if texts.classes else study.manifest.target,
         "folds_of": _folds_of(study, texts),
+        "beside": _beside(study, texts),
     }
 
 
@@ -99,33 +107,35 @@ def run(study: Study, reporter: Reporter) -> None:
             try:
                 found = _fit(study, texts, table)
             except ValueError as error:
-                if kind != TEXT or not study.has_text_path:
+                if kind == describe.MAP or (kind == TEXT and not study.has_text_path):
                     raise Fatal(f"probe of {kind}: {error}") from error
-                # The text path has findings of its own: a probe that so few texts cannot feed must not stop it.
+                # There are findings without it: a probe that so few texts cannot feed must not stop the study.
                 _write_why_not(where, str(error), len(texts.examples))
                 reporter.say(f"probe of {kind}: left out, {error}")
                 continue
             progress({"ok": 1})
-        _write(where, found, stable_ranks(found.table, min_selection=study.probe.min_selection), len(texts.examples))
+        told = stable_ranks(found.table, min_selection=study.probe.min_selection)
+        told = pa.concat_tables([told, _words_of_the_map(study, texts, table, told)])
+        _write(where, found, told, len(texts.examples))
         reporter.say(f"probe: done in {format_seconds(progress.seconds())}, {_told(read(study, texts), kind)}")
 
 
-def _fit(study: Study, texts: Texts, table: Any) -> Probe:
+def _fit(study: Study, texts: Texts, table: Table) -> Probe:
     asked = study.probe
     examples = texts.examples
     counted = count_table(
         table, examples[schema.ID], min_texts=asked.min_texts, max_texts=asked.max_texts, most=asked.max_words
     )
-    if not counted.vocabulary.words:
+    groups, _ = group_numbers(examples["group"].to_pylist())
+    # Texts of one image, or of its copies, are one witness.
+    fewest = _FEWEST_GROUPS if isinstance(asked.min_texts, float) else min(asked.min_texts, _FEWEST_GROUPS)
+    enough = np.flatnonzero(groups_by_word(presence(counted.matrix), groups) >= fewest)
+    if not len(enough):
         raise ValueError(f"no word stands in {asked.min_texts:g} texts or more of {len(examples)}")
-    numbers = examples["target"].to_pylist()
-    if texts.task != REGRESSION:
-        place = {name: number for number, name in enumerate(texts.classes)}
-        numbers = [place[one] for one in numbers]
     return fit_probe(
-        counted.matrix,
-        counted.vocabulary.words,
-        np.asarray(numbers, dtype=np.float64),
+        counted.matrix[:, enough],
+        [counted.vocabulary.words[column] for column in enough],
+        _target(texts),
         ids=examples[schema.ID].to_pylist(),
         classes=texts.classes,
         target_name=study.manifest.target,
@@ -136,6 +146,43 @@ def _fit(study: Study, texts: Texts, table: Any) -> Probe:
         features=asked.features,
         subsamples=asked.subsamples,
         seed=asked.seed,
+    )
+
+
+def _target(texts: Texts) -> np.ndarray:
+    """(N,) numbers, or the index of each text's class."""
+    numbers = texts.examples["target"].to_pylist()
+    if texts.task != REGRESSION:
+        place = {name: number for number, name in enumerate(texts.classes)}
+        numbers = [place[one] for one in numbers]
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _beside(study: Study, texts: Texts) -> str | None:
+    """The probe whose words the texts beside it tell of too."""
+    if texts.name in (TEXT, describe.MAP):
+        return None
+    return digest(config(study, gather_texts(study, describe.MAP, step="probe")))
+
+
+def _words_of_the_map(study: Study, texts: Texts, table: Table, told: pa.Table) -> pa.Table:
+    """What these texts say of the words that the model's own maps brought up, where their own probe left them out."""
+    found = None if _beside(study, texts) is None else read(study, gather_texts(study, describe.MAP, step="probe"))
+    if found is None:
+        return schema.PROBE.empty_table()
+    known = set(zip(told["output"].to_pylist(), told["word"].to_pylist(), strict=True))
+    brought_up = found.table.filter(pc.is_valid(found.table["rank"]))
+    pairs = zip(brought_up["output"].to_pylist(), brought_up["word"].to_pylist(), strict=True)
+    lacking = [pair for pair in pairs if pair not in known]
+    counted = count_table(table, texts.examples[schema.ID], words=sorted({word for _, word in lacking}))
+    return counted_rows(
+        counted.matrix,
+        counted.vocabulary.words,
+        _target(texts),
+        lacking,
+        classes=texts.classes,
+        groups=texts.examples["group"].to_pylist(),
+        seed=study.probe.seed,
     )
 
 
@@ -190,5 +237,5 @@ def read(study: Study, texts: Texts) -> Found | None:
 def _told(found: Found | None, kind: str) -> str:
     if found is None:
         return f"words of {kind}: left out"
-    ranked = len(found.table) - found.table["rank"].null_count
-    return f"words of {kind}: {ranked:,} of {len(found.table):,} chosen again, {training.summary(found.verdict)}"
+    ranked, weighted = (len(found.table) - found.table[name].null_count for name in ("rank", "weight"))
+    return f"words of {kind}: {ranked:,} of {weighted:,} chosen again, {training.summary(found.verdict)}"

@@ -16,7 +16,7 @@ from seewhy.report.build import build_report
 from seewhy.report.folder import MARKER
 from seewhy.report.results import About, Extent, PhotoResults, ProbeResults, TextResults
 from seewhy.report.verdict import Verdict
-from seewhy.steps import explain_words, probe, train_text, training
+from seewhy.steps import explain_words, fetch, probe, train_text, training
 from seewhy.steps.items import Items, gather
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan, need_done
@@ -31,7 +31,7 @@ from seewhy.steps.report_texts import (
     text_configs,
     text_identity,
 )
-from seewhy.steps.report_words import language_of, probe_results
+from seewhy.steps.report_words import language_of, model_notes, probe_results
 from seewhy.steps.words import TEXT, Texts, gather_texts, kinds
 from seewhy.study import Study
 from seewhy.table import digest
@@ -116,7 +116,7 @@ def _text(study: Study) -> TextResults | None:
         read_images=pictures(study, items),
         described=study.manifest.text is None,
         max_evals=study.explain_words.max_evals,
-        notes=picture_notes(study, items),
+        notes=[*picture_notes(study, items), *([] if study.manifest.text else model_notes(study.caption))],
         title_column=study.report.title_column or next(iter(own_columns(rows)), ""),
         text_lang=study.report.text_lang or language_of(study, gather_texts(study, TEXT, step="report")),
     )
@@ -136,10 +136,11 @@ def _probe(study: Study) -> ProbeResults | None:
 def _write_words(base: str, table: pa.Table) -> None:
     """A word table as Parquet and as CSV; a cell that a spreadsheet would take for a formula is quoted as text."""
     pq.write_table(table, f"{base}.parquet")
-    safe = [f"'{w}" if w[:1] in ("=", "+", "-", "@", "\t", "\r") else w for w in table["word"].to_pylist()]
-    place = table.schema.get_field_index("word")
+    for name in ("output", "word"):
+        safe = [f"'{w}" if w[:1] in ("=", "+", "-", "@", "\t", "\r") else w for w in table[name].to_pylist()]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(safe, pa.string()))
     buffer = io.BytesIO()
-    pyarrow.csv.write_csv(table.set_column(place, "word", pa.array(safe, pa.string())), buffer)
+    pyarrow.csv.write_csv(table, buffer)
     with open(f"{base}.csv", "wb") as file:
         file.write(b"\xef\xbb\xbf" + buffer.getvalue())  # the mark by which spreadsheets know UTF-8
 
@@ -152,6 +153,8 @@ def identity(study: Study) -> str:
         parts.append(text_identity(study, gather(study, step="report")))
     if study.has_image_path:
         parts.append(photo_identity(study, gather_photos(study, step="report")))
+    if study.has_texts:
+        parts.append([gather(study, step="report").losses, study.manifest.image and fetch.table(study).done_mark()])
     parts += [digest(probe.config(study, gather_texts(study, kind, step="report"))) for kind in kinds(study)]
     return digest(parts)
 

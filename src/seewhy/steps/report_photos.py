@@ -13,8 +13,8 @@ from seewhy.report.verdict import Verdict
 from seewhy.steps import describe, explain_images, fetch, train_image, training
 from seewhy.steps.photos import Photos
 from seewhy.steps.plan import need_done
-from seewhy.steps.report_words import probe_results
-from seewhy.steps.words import gather_texts
+from seewhy.steps.report_words import model_notes, probe_results
+from seewhy.steps.words import TEXT, gather_texts, kinds
 from seewhy.study import Study
 from seewhy.table import Table, digest, read_rows
 
@@ -34,18 +34,28 @@ def photo_results(study: Study, photos: Photos) -> PhotoResults:
         verdict=Verdict(**asdict(training.read_verdict(where))),
         predictions=training.read_table(where, "predictions"),
         probes={
-            control: found
-            for control in describe.controls(study)
-            if (found := probe_results(study, gather_texts(study, control, step="report"))) is not None
+            kind: found
+            for kind in kinds(study)
+            if kind != TEXT
+            if (found := probe_results(study, gather_texts(study, kind, step="report"))) is not None
         },
         read_images=image_reader(photos),
         read_maps=_map_reader(maps),
-        confusion=_of_model(where, "confusion", ["truth", "predicted", "count"]) if photos.classes else None,
-        calibration=_of_model(where, "calibration", ["bin_low", "bin_high", "count", "confidence", "accuracy"])
-        if photos.classes
-        else None,
+        confusion=_of_model(where, "confusion", _CONFUSION) if photos.classes else None,
+        calibration=_of_model(where, "calibration", _CALIBRATION) if photos.classes else None,
         faithfulness=checks.read() if study.explain_images.check_sample else None,
+        told=_told(study),
+        notes=model_notes(study.describe),
     )
+
+
+def _told(study: Study) -> str:
+    """What the describer knew of the answer."""
+    if study.explain_images.explain == "true":
+        return "The heat maps were made for each photo’s true class, so the descriptions depend on it."
+    if study.describe.reveal_prediction:
+        return "The describer was told what the image model takes each photo for."
+    return ""
 
 
 def _losses(study: Study, photos: Photos) -> list[tuple[str, int, str]]:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from seewhy import schema
 from seewhy.report.results import FindSentence, ProbeResults
 from seewhy.report.verdict import Verdict
+from seewhy.sections import VisionModel
 from seewhy.steps import probe, words
 from seewhy.steps.joins import first_rows
 from seewhy.steps.words import TEXT, Texts
@@ -40,6 +41,16 @@ def probe_results(study: Study, texts: Texts, read_images: ReadImages | None = N
         described=texts.name != TEXT or study.manifest.text is None,
         losses=texts.losses,
     )
+
+
+def model_notes(asked: VisionModel) -> list[str]:
+    """What is to be known of the model that wrote the texts."""
+    if asked.backend != "tiny":
+        return []
+    return [
+        "The texts are by the packaged tiny model, which knows the drawings of seewhy’s demo and nothing else: what it "
+        "says of other images is not to be believed."
+    ]
 
 
 def _examples(table: pa.Table) -> dict[tuple[str, str], tuple[list[str], list[str]]]:

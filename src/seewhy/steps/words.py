@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import schema, storage
+from seewhy.describe import MAP
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
 from seewhy.steps import caption, describe
@@ -21,6 +22,8 @@ from seewhy.words.tokens import AUTO, choose_tokenizer, tokenizer_identity
 
 TEXT = "text"
 """Texts that are no descriptions: captions, or a column of the manifest."""
+MAP_SAMPLE = "map_sample"
+"""Descriptions beside the model's own maps, of the photos that the controls show: what those are compared with."""
 _LOOKED_AT = 200  # texts, to choose a tokenizer
 
 
@@ -29,7 +32,7 @@ class Texts:
     """One kind of texts of a study: what the words are counted in.
 
     Attributes:
-        name: ``text``, or a control of describe: ``map``, ``random``, ``none``.
+        name: ``text``, ``map_sample``, or a control of describe: ``map``, ``random``, ``none``.
         examples: row, id, target, group: the manifest's rows with the text that each has; several may share one.
         source: id and text of the distinct texts.
         made_by: names what wrote the texts.
@@ -46,8 +49,13 @@ class Texts:
 
 def kinds(study: Study) -> list[str]:
     """The kinds of texts that a study has, in the order in which it shows them."""
-    texts = [TEXT] if study.has_texts else []
-    return [*texts, *(describe.controls(study) if study.has_image_path else [])]
+    found = [TEXT] if study.has_texts else []
+    if study.has_image_path:
+        found.append(MAP)
+        if study.describe.controls and study.describe.control_sample is not None:
+            found.append(MAP_SAMPLE)
+        found += study.describe.controls
+    return found
 
 
 def gather_texts(study: Study, kind: str, *, step: str) -> Texts:
@@ -68,17 +76,21 @@ def _of_items(study: Study, items: Items) -> Texts:
     return Texts(TEXT, examples, source, made_by, items.task, items.classes, items.losses)
 
 
-def _of_photos(study: Study, photos: Photos, control: str) -> Texts:
+def _of_photos(study: Study, photos: Photos, kind: str) -> Texts:
+    control = MAP if kind == MAP_SAMPLE else kind
     descriptions = describe.table(study, photos, control)
     asked = describe.source(study, photos, control)
     need_done(descriptions, asked, step="probe", before="describe")
     keys = descriptions.locate(asked.keys[schema.ID])
+    if kind == MAP_SAMPLE:
+        others = describe.source(study, photos, study.describe.controls[0]).keys
+        keys = keys.filter(pc.is_in(keys[schema.ID], value_set=others[schema.ID].combine_chunks()))
     examples = photos.examples.select(["row", schema.ID, "target", "group"])
     examples = examples.filter(pc.is_in(examples[schema.ID], value_set=keys[schema.ID].combine_chunks()))
     lost = len(photos.examples) - len(examples)
     losses = [*photos.losses, *([("Not described", -lost, "see the table's reasons")] if lost else [])]
     return Texts(
-        control,
+        kind,
         examples,
         Source(keys, (Stored(descriptions.parts(), {"text": "text"}),)),
         digest(describe.config(study, photos, control)),
@@ -99,6 +111,8 @@ def config(study: Study, texts: Texts) -> dict[str, Any]:
 
 def tokenizer_of(study: Study, texts: Texts) -> tuple[str, dict[str, Any]]:
     """The tokenizer's name, chosen by the texts where the study leaves it open, and its options."""
+    if texts.name not in (TEXT, MAP):  # all descriptions are cut alike, to be compared
+        texts = gather_texts(study, MAP, step="probe")
     asked = study.probe
     options = {
         "form": asked.form,
@@ -122,8 +136,10 @@ def _some(source: Source) -> list[str]:
 
 def cut(study: Study, texts: Texts, reporter: Reporter) -> Table:
     """Cuts the texts that are not cut yet and returns the table of their words."""
-    name, options = tokenizer_of(study, texts)
     words = table(study, texts)
+    if texts.name == MAP_SAMPLE:  # they are among those of MAP, which are cut
+        return words
+    name, options = tokenizer_of(study, texts)
     run_row_stage(
         f"words of {texts.name}",
         study,

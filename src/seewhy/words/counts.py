@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +74,7 @@ def count_words(
     min_texts: float = 5,
     max_texts: float = 1.0,
     most: int | None = 20_000,
+    words: Sequence[str] | None = None,
 ) -> WordCounts:
     """Counts words of texts in memory. The arguments are those of `count_table`.
 
@@ -84,7 +85,8 @@ def count_words(
     if ids is not None:
         batches = [batch.filter(pc.is_in(batch[ID], value_set=_array(ids))) for batch in batches]
     held = pa.chunked_array([chunk for batch in batches for chunk in batch[ID].chunks], pa.string())
-    return _two_passes(batches, _itself, held, ids, here=True, min_texts=min_texts, max_texts=max_texts, most=most)
+    cut = _Cut(min_texts, max_texts, most, words)
+    return _two_passes(batches, _itself, held, ids, cut, here=True)
 
 
 def count_table(
@@ -94,6 +96,7 @@ def count_table(
     min_texts: float = 5,
     max_texts: float = 1.0,
     most: int | None = 20_000,
+    words: Sequence[str] | None = None,
     texts_per_task: int = 20_000,
     here: bool = False,
 ) -> WordCounts:
@@ -106,6 +109,7 @@ def count_table(
             Each text counts once, however often it is asked for.
         max_texts: and words in more than that.
         most: of the words left, those that stand in the most texts.
+        words: count these, in this order, in however many texts they stand.
         texts_per_task: parts are put together up to so many texts.
         here: without the cluster.
 
@@ -117,7 +121,7 @@ def count_table(
     if ids is not None:
         index = index.filter(pc.is_in(index[ID], value_set=_array(ids)))
     places = _places(table.parts(), index, texts_per_task)
-    return _two_passes(places, _read, index[ID], ids, here=here, min_texts=min_texts, max_texts=max_texts, most=most)
+    return _two_passes(places, _read, index[ID], ids, _Cut(min_texts, max_texts, most, words), here=here)
 
 
 def document_frequencies(batches: Iterable[pa.Table]) -> Frequencies:
@@ -172,16 +176,29 @@ def _flat(batch: pa.Table) -> tuple[pa.Array, np.ndarray]:
     return pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
 
 
+class _Cut(NamedTuple):
+    """How the vocabulary follows from the frequencies; see `count_table`."""
+
+    min_texts: float
+    max_texts: float
+    most: int | None
+    words: Sequence[str] | None
+
+    def __call__(self, found: Frequencies) -> Vocabulary:
+        if self.words is None:
+            return cut_vocabulary(found, min_texts=self.min_texts, max_texts=self.max_texts, most=self.most)
+        texts = np.array([found.texts[word] for word in self.words], dtype=np.int64)
+        return Vocabulary(tuple(self.words), texts, found.total)
+
+
 def _two_passes(
     pieces: Sequence[_T],
     read: Callable[[_T], Iterable[pa.Table]],
     held: pa.ChunkedArray,
     ids: pa.Array | pa.ChunkedArray | None,
+    cut: _Cut,
     *,
     here: bool,
-    min_texts: float,
-    max_texts: float,
-    most: int | None,
 ) -> WordCounts:
     """`held` are the ids of the rows that the pieces give, in their order."""
     asked = _array(held if ids is None else ids)
@@ -191,7 +208,7 @@ def _two_passes(
     for one in map_tasks(_first_pass, pieces, shared=read, here=here):
         texts.update(one.texts)
         total += one.total
-    vocabulary = cut_vocabulary(Frequencies(texts, total), min_texts=min_texts, max_texts=max_texts, most=most)
+    vocabulary = cut(Frequencies(texts, total))
     rows = list(map_tasks(_second_pass, pieces, shared=(read, vocabulary), here=here))
     matrix = _stacked(rows, len(vocabulary.words))
     return WordCounts(asked, vocabulary, matrix if place is None else matrix[place])

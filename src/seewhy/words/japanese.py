@@ -167,21 +167,28 @@ def _pieces(text: str) -> Iterable[str]:
 def _read_dictionary(url: str) -> tuple[bytes, str]:
     """A user's dictionary, spelt as texts are (NFKC) and without empty lines, and janome's name for its format."""
     try:
-        text = unicodedata.normalize("NFKC", storage.read_whole(url).decode("utf-8-sig"))
+        text = storage.read_whole(url).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise Fatal(f"user_dictionary {url} cannot be read: {error}") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise Fatal(f"user_dictionary {url} holds no words")
     columns = lines[0][1].count(",") + 1
+    spelt = []
     for number, line in lines:
-        parts = line.split(",")
+        parts = [_without_comma(unicodedata.normalize("NFKC", part)) for part in line.split(",")]
+        spelt.append(",".join(parts))
         if len(parts) != columns or columns not in _COLUMNS or (columns == 13 and not all(map(_whole, parts[1:4]))):
             raise Fatal(
                 f"user_dictionary {url}, line {number}: {line!r} has {len(parts)} columns; allowed are 3 (surface, "
                 "part of speech, reading) or janome's 13, whose second to fourth are whole numbers, in all lines alike"
             )
-    return "".join(f"{line}\n" for _, line in lines).encode(), _COLUMNS[columns]
+    return "".join(f"{line}\n" for line in spelt).encode(), _COLUMNS[columns]
+
+
+def _without_comma(part: str) -> str:
+    """A wide comma within a field is a comma once it is spelt as texts are, and janome would cut the field there."""
+    return part.replace(",", "，")
 
 
 def _whole(number: str) -> bool:

@@ -6,9 +6,12 @@ word stands what no model is needed for (evidence.py), how often the model choos
 
     hits / total                    texts of the class that hold the word / texts that hold it, over all texts
     held_out_hits / held_out_total  the same, over the folds whose own probe, fitted without the fold's texts, gave the
-                                    word a weight of the same sign. So no text counts towards a word that it helped to
-                                    choose, and a word that the probes without some folds did not choose has fewer texts
-                                    here than in total. 0 / 0: it was chosen only with all texts at hand.
+                                    word a weight of the same sign. So no text counts for a fold's choice that it had a
+                                    part in, and a word that the probes without some folds did not choose has fewer
+                                    texts here than in total. 0 / 0: it was chosen only with all texts at hand. The
+                                    share is still somewhat too good: all texts had a part in the word being in the
+                                    table at all. Of words without any bearing those in the table keep about two thirds
+                                    of what hits / total flatters them by.
 
 Whether the words tell anything at all is a matter of the held-out scores (held_out.py): beside those of a guess that
 knows no words, and beside the whole procedure with the targets dealt out anew by lot, which must come out no better

@@ -1,13 +1,15 @@
 """The probe's words as tables: weights with the evidence beside them, and texts to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
 from seewhy import schema
-from seewhy.words.evidence import hits_by_class, means_by_word, wilson
+from seewhy.train.folds import group_numbers
+from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence, wilson
 from seewhy.words.held_out import Models, Texts
 from seewhy.words.stability import Stability
 
@@ -40,6 +42,7 @@ def probe_table(
     weights = models.whole.weights
     total = np.asarray(present.sum(axis=0)).ravel().astype(np.int64)
     selection = np.where(weights > 0, stability.above, stability.below)
+    witnesses = groups_by_word(present, texts.groups)
     hits = held_out = None
     if texts.outputs > 1:
         hits, held_out = hits_by_class(present, texts.target, texts.outputs), _held_out(texts, present, models)
@@ -55,22 +58,65 @@ def probe_table(
             "selection": selection[one, columns],
         }
         if hits is not None and held_out is not None:
-            told |= _of_class(hits[one, columns], total[columns], share=float((texts.target == one).mean()))
+            share = float((texts.target == one).mean())
+            told |= _of_class(hits[one, columns], total[columns], witnesses[columns], share=share)
             told |= {"held_out_hits": held_out[0, one, columns], "held_out_total": held_out[1, one, columns]}
         else:
-            told |= _of_number(texts, present[:, columns], resamples)
-        pieces.append(
-            pa.table(
-                [
-                    pa.array(told[field.name], field.type, from_pandas=True)
-                    if field.name in told
-                    else pa.nulls(len(columns), field.type)
-                    for field in schema.PROBE
-                ],
-                schema=schema.PROBE,
-            )
-        )
+            told |= _of_number(present[:, columns], texts.target, texts.groups, resamples=resamples, seed=texts.seed)
+        pieces.append(_table(told, len(columns)))
     return pa.concat_tables(pieces)
+
+
+def counted_rows(
+    counts: sparse.csr_matrix,
+    words: Sequence[str],
+    target: np.ndarray,
+    pairs: Iterable[tuple[str, str]],
+    *,
+    classes: Sequence[str] = (),
+    groups: Sequence[object] | None = None,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> pa.Table:
+    """schema.PROBE of words that no probe put forward here: what is counted, without rank, weight and selection.
+
+    So one can ask of texts what has become in them of the words that other texts brought up.
+
+    Args:
+        counts: (N, V) how often each word stands in each text.
+        words: V of them.
+        target: (N,) numbers, or where `classes` are given the index of each text's class.
+        pairs: (output, word) of each row wanted. For numbers the output is only a name.
+        groups, resamples, seed: as for the probe.
+    """
+    present, column = presence(counts), {word: number for number, word in enumerate(words)}
+    numbers, _ = group_numbers(range(len(target)) if groups is None else groups)
+    wanted: dict[str, list[str]] = {}
+    for output, word in pairs:
+        wanted.setdefault(output, []).append(word)
+    pieces = [schema.PROBE.empty_table()]
+    for output, asked in wanted.items():
+        columns = [column[word] for word in asked]
+        total = np.asarray(present[:, columns].sum(axis=0)).ravel().astype(np.int64)
+        told = {"output": [output] * len(asked), "word": asked, "total": total}
+        if classes:
+            one = list(classes).index(output)
+            hits = hits_by_class(present[:, columns], target, len(classes))[one]
+            witnesses = groups_by_word(present[:, columns], numbers)
+            told |= _of_class(hits, total, witnesses, share=float((target == one).mean()))
+        else:
+            told |= _of_number(present[:, columns], target, numbers, resamples=resamples, seed=seed)
+        pieces.append(_table(told, len(asked)))
+    return pa.concat_tables(pieces)
+
+
+def _table(told: Mapping[str, Any], rows: int) -> pa.Table:
+    """Fields that are not told are null."""
+    columns = [
+        pa.array(told[field.name], field.type, from_pandas=True) if field.name in told else pa.nulls(rows, field.type)
+        for field in schema.PROBE
+    ]
+    return pa.table(columns, schema=schema.PROBE)
 
 
 def ranked(weights: np.ndarray, words: Sequence[str]) -> list[int]:
@@ -78,21 +124,25 @@ def ranked(weights: np.ndarray, words: Sequence[str]) -> list[int]:
     return sorted(np.flatnonzero(weights).tolist(), key=lambda column: (-weights[column], words[column]))
 
 
-def _of_class(hits: np.ndarray, total: np.ndarray, *, share: float) -> dict[str, np.ndarray]:
+def _of_class(hits: np.ndarray, total: np.ndarray, witnesses: np.ndarray, *, share: float) -> dict[str, np.ndarray]:
     """The lift is the share of the class among the texts with the word, over its share among all texts, taken as known:
-    its interval is that of the first."""
-    low, high = wilson(hits, total)
+    its interval is that of the first, of as many witnesses as there are groups that hold the word."""
+    with np.errstate(invalid="ignore"):  # a word that no text holds has no lift
+        shares = hits / total
+    low, high = wilson(shares * witnesses, witnesses)
     return {
         "hits": hits,
         "base_rate": np.full(len(hits), share),
-        "lift": hits / total / share,
+        "lift": shares / share,
         "lift_low": low / share,
         "lift_high": high / share,
     }
 
 
-def _of_number(texts: Texts, present: sparse.csr_matrix, resamples: int) -> dict[str, np.ndarray]:
-    means = means_by_word(present, texts.target, texts.groups, resamples=resamples, seed=texts.seed)
+def _of_number(
+    present: sparse.csr_matrix, target: np.ndarray, groups: np.ndarray, *, resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    means = means_by_word(present, target, groups, resamples=resamples, seed=seed)
     return {
         "mean_with": means.with_word,
         "mean_without": means.without,

@@ -75,4 +75,5 @@ def plain_words(rules: Rules) -> Tokenizer:
 
 def plain_words_identity(rules: Rules) -> dict[str, Any]:
     rules.refuse("words", "parts_of_speech", "user_dictionary")
-    return {"stop_words": sorted(rules.stops(frozenset()))}
+    # janome cuts texts with kana, see spans.word_ranges
+    return {"library": f"janome {version('janome')}", "stop_words": sorted(rules.stops(frozenset()))}

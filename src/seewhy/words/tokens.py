@@ -4,7 +4,7 @@ janome    Japanese; needs nothing but Python. Its words are found several times 
 sudachi   Japanese; compiled, with a larger and newer dictionary: ``pip install seewhy[sudachi]``.
 english   lower-cased words by their lemmas, of simplemma: whole English words (a stemmer's "peopl" is none), from
           tables that lie in the package, so that nothing is downloaded, millions of words a second.
-words     any language: lower-cased words as they stand, Han characters one by one.
+words     any language: lower-cased words as they stand, Han characters one by one; texts with kana as janome cuts them.
 auto      is none of these, but what `choose_tokenizer` makes of a sample of the texts, once for all of them.
 
 Texts are put into NFKC first (full-width and half-width letters are the same), words into lower case; a word has a
@@ -70,7 +70,8 @@ def load_tokenizer(
 
     Args:
         name: a key of LOADERS.
-        form: ``base``: 面した and 面する are one word, 面する (in English the lemma); ``surface``: as they stand, 面し.
+        form: ``base``: 歩いた and 歩く are one word, 歩く (in English the lemma); ``surface``: as they stand, 歩い. The
+            dictionary decides: IPADIC takes a few forms for another verb's (面した for 面す, beside 面する).
             ``words`` knows no base forms.
         parts_of_speech: Japanese only. What is kept, in the dictionary's own terms from the left: ``名詞`` all nouns,
             ``名詞,一般`` the general ones, ``*`` everything, ``-名詞,数`` all but those. Of the rules that fit a word
