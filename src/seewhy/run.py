@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from seewhy.failure import KINDS, TRANSIENT, Fatal
+from seewhy.memory import keep_freed_memory
 from seewhy.schema import ERROR_KIND, ID
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -336,6 +337,7 @@ def map_tasks(
 
 def _run_task(function: Callable[[Any, Any], Any], item: Any, shared: Any) -> tuple[Any, str | None]:
     """Fatal travels as a value: Ray would wrap the exception."""
+    keep_freed_memory()
     try:
         return function(item, shared), None
     except Fatal as error:

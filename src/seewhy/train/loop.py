@@ -18,6 +18,7 @@ import torch
 
 from seewhy import storage
 from seewhy.failure import Fatal
+from seewhy.memory import keep_freed_memory
 from seewhy.run import connect
 from seewhy.train.checkpoint import STATE
 from seewhy.train.fit import Recipe, fit
@@ -182,6 +183,7 @@ def _succeeded(task: Any, fold: int, work: _Work) -> None:
 def _fold_alone(data: list[Any], fold: int, work: _Work) -> None:
     import ray
 
+    keep_freed_memory()
     torch.set_num_threads(work.cpus)
     task = ray.get(data[0])(fold)
     folder = work.folder(fold, task)
@@ -230,6 +232,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     import ray.train.torch
 
     work: _Work = config["work"]
+    keep_freed_memory()
     torch.set_num_threads(work.cpus)
     context = ray.train.get_context()
     rank = context.get_world_rank()
