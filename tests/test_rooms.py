@@ -8,7 +8,7 @@ PACKAGE = ROOT / "src" / "seewhy"
 
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
-    ["failure", "schema", "progress", "memory", "near_duplicates", "heat"],
+    ["failure", "schema", "progress", "memory", "intervals", "near_duplicates", "heat"],
     ["storage", "images", "hub", "overlay", "cam_layers"],
     ["table", "cam", "faithfulness"],
     ["vlm.base", "fetch", "manifest"],

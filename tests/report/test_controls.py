@@ -7,7 +7,7 @@ import pytest
 
 from seewhy import schema
 from seewhy.report import About, ProbeResults
-from seewhy.report.controls import CHANCE, CLEARER, EITHER, ONLY, UNDECIDED, origins, reading
+from seewhy.report.controls import CHANCE, EITHER, LOOKED, UNDECIDED, origins, reading
 from seewhy.report.words import choose
 from tests.report.photo_sample import scores
 
@@ -35,38 +35,42 @@ def probe(*rows: dict[str, Any], counted: int = 200) -> ProbeResults:
 CLEAR, STRONG, UNCLEAR, AGAINST = (0.55, 0.65), (0.7, 0.8), (0.45, 0.69), (0.2, 0.4)
 
 
+OFTEN, RARELY = (0.8, 0.95), (0.1, 0.3)
+
+
+def read(own: tuple[float, float], control: tuple[float, float] | None, *, said: tuple[float, float] = OFTEN) -> str:
+    """Of a word that the describer says of most photos of the class beside the model's map."""
+    other = None if control is None else {**row(of_class("w", *control)), "said": said}
+    return reading({**row(of_class("w", *own)), "said": OFTEN}, other, 1)
+
+
 @pytest.mark.parametrize(
-    ("own", "controls", "expected"),
+    ("own", "control", "expected"),
     [
-        (STRONG, [UNCLEAR, UNCLEAR], ONLY),
-        (CLEAR, [AGAINST, AGAINST], ONLY),
-        (CLEAR, [AGAINST, UNCLEAR], UNDECIDED),  # not clear there, but it may be as large
-        (CLEAR, [None, AGAINST], UNDECIDED),
-        (CLEAR, [CLEAR, UNCLEAR], EITHER),
-        (CLEAR, [None, CLEAR], EITHER),
-        (CLEAR, [STRONG], EITHER),
-        (STRONG, [CLEAR, UNCLEAR], CLEARER),
-        (STRONG, [CLEAR, None], EITHER),
-        (STRONG, [CLEAR, STRONG], EITHER),
-        (UNCLEAR, [CLEAR], CHANCE),
-        ((0.5, 0.6), [None], CHANCE),  # the base rate itself is in the interval
+        (STRONG, UNCLEAR, LOOKED),
+        (STRONG, CLEAR, LOOKED),
+        (CLEAR, AGAINST, LOOKED),
+        (CLEAR, UNCLEAR, UNDECIDED),  # not clear there, but it may be as much to the point
+        (CLEAR, None, UNDECIDED),
+        (CLEAR, CLEAR, EITHER),
+        (CLEAR, STRONG, EITHER),
+        (UNCLEAR, CLEAR, CHANCE),
+        ((0.5, 0.6), None, CHANCE),  # the base rate itself is in the interval
     ],
 )
-def test_readings(own: tuple[float, float], controls: list[tuple[float, float] | None], expected: str) -> None:
-    found = [None if c is None else row(of_class("w", *c)) for c in controls]
-    assert reading(row(of_class("w", *own)), found, 1) == expected
+def test_readings(own: tuple[float, float], control: tuple[float, float] | None, expected: str) -> None:
+    assert read(own, control) == expected
 
 
-def test_a_word_that_is_never_said_without_the_map_owes_itself_to_it() -> None:
-    never = row({**of_class("w", *CLEAR), "hits": 0, "total": 0, "lift": None, "lift_low": None, "lift_high": None})
-    assert reading(row(of_class("w", *CLEAR)), [never, never], 1) == ONLY
-    assert reading(row(of_class("w", *CLEAR)), [never, row(of_class("w", *CLEAR))], 1) == EITHER
+def test_a_word_that_is_seldom_said_beside_another_map_comes_from_where_the_model_looks() -> None:
+    assert read(CLEAR, CLEAR, said=RARELY) == LOOKED  # to the point when it is said, but that is seldom
+    assert read(CLEAR, CLEAR, said=(0.3, 0.81)) == EITHER
+    assert read(UNCLEAR, CLEAR, said=RARELY) == CHANCE
 
 
 @pytest.mark.parametrize("ends", [CLEAR, STRONG, UNCLEAR, (0.505, 0.95)])
 def test_equal_descriptions_never_speak_for_the_map(ends: tuple[float, float]) -> None:
-    own = row(of_class("w", *ends))
-    assert reading(own, [own, own], 1) in (CHANCE, EITHER)
+    assert read(ends, ends) in (CHANCE, EITHER)
 
 
 def test_the_map_is_compared_on_the_photos_of_the_controls() -> None:
@@ -95,11 +99,14 @@ def number(word: str, weight: float, low: float, high: float) -> dict[str, Any]:
 
 
 def test_a_word_that_lowers_a_number_is_read_downwards() -> None:
-    own = row(number("w", -1, -3.0, -2.0))
-    assert reading(own, [row(number("w", -1, -1.5, -0.5))], -1) == CLEARER
-    assert reading(own, [row(number("w", -1, -2.5, -1.5))], -1) == EITHER
-    assert reading(own, [row(number("w", 1, 0.5, 1.5))], -1) == ONLY
-    assert reading(row(number("w", -1, -1.0, 0.1)), [], -1) == CHANCE
+    def told(weight: float, low: float, high: float) -> dict[str, Any]:
+        return {**row(number("w", weight, low, high)), "said": OFTEN}
+
+    own = told(-1, -3.0, -2.0)
+    assert reading(own, told(-1, -1.5, -0.5), -1) == LOOKED
+    assert reading(own, told(-1, -2.5, -1.5), -1) == EITHER
+    assert reading(own, told(1, 0.5, 1.5), -1) == LOOKED
+    assert reading(told(-1, -1.0, 0.1), None, -1) == CHANCE
 
 
 def test_figures_ranks_and_what_only_a_control_shows() -> None:
@@ -114,9 +121,10 @@ def test_figures_ranks_and_what_only_a_control_shows() -> None:
     )
     found = origins(choose(real, ABOUT, 10), {"none": none, "map": real, "random": random}, ABOUT)
     assert found is not None
+    assert [group.photos for group in found.groups] == [100, None]
     assert found.labels == [("Model’s map", 200), ("Random map", 150), ("No map", 200)]
     north, south = found.groups
-    assert [(s.word, s.reading) for s in north.sources] == [("tower", CLEARER), ("sky", CHANCE)]
+    assert [(s.word, s.reading) for s in north.sources] == [("tower", LOOKED), ("sky", CHANCE)]
     assert [(c.figure, c.rank, c.sure) for c in north.sources[0].cells] == [
         ("60/100", "rank 1", True),
         ("60/100", "not chosen", False),
@@ -129,7 +137,7 @@ def test_figures_ranks_and_what_only_a_control_shows() -> None:
     ]
     assert north.elsewhere == [("bench", "no map 60/100"), ("sky", "random map 60/100")]
     assert (south.sources, south.elsewhere) == ([], [])
-    assert found.tally == {CLEARER: 1, CHANCE: 1}
+    assert found.tally == {LOOKED: 1, CHANCE: 1}
 
 
 def test_ranks_of_words_that_lower_a_number_count_from_the_strongest() -> None:

@@ -189,7 +189,7 @@ def test_words_by_control(page: Element, drawn: Photos) -> None:
     }
     shown = {}
     for body in section.one("table").all("tbody"):
-        name = body.one("tr", "group").one("th").text
+        name = body.one("tr", "group").one("th").one("span").text
         for line in body.all("tr"):
             if line.attributes.get("class"):
                 continue
@@ -203,8 +203,8 @@ def test_words_by_control(page: Element, drawn: Photos) -> None:
                 assert ("unsure" not in cell.attributes["class"]) == bool(row and row["lift_low"] > 1)
             shown[name, word] = line.one("td", "reading").text
     assert shown["丘の手", "石段"] == "too few descriptions to tell"
-    assert shown["川辺町", "橋"] == "clear only with the model’s map"
-    assert shown["浜風区", "灯台"] == "as clear without it"
+    assert shown["川辺町", "橋"] == "from where the model looks"
+    assert shown["浜風区", "灯台"] == "from where the model looks"
     tally = {li.text.split(" words ")[1]: int(li.one("b").text) for li in section.one("ul", "tally").all("li")}
     assert tally == {reading: list(shown.values()).count(reading) for reading in set(shown.values())}
     assert "自転車 (random map" in section.text  # the model does not look at bicycles

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence, wilson
+from seewhy.intervals import wilson
+from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence
 
 # six texts over four words: sky, tower, lamp, and one that no text holds
 COUNTS = sparse.csr_matrix(

@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse
 
 from seewhy import schema
-from seewhy.words.evidence import presence, wilson
+from seewhy.intervals import wilson
+from seewhy.words.evidence import presence
 from seewhy.words.held_out import HeldOut, Models, Texts
 from seewhy.words.linear import Fit
 from seewhy.words.probe import FEATURES, PERMUTED, WORDS, Probe, fit_probe

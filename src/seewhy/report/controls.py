@@ -7,15 +7,17 @@ or just from the photo. The controls tell which: beside a random map, or none, t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from seewhy.intervals import wilson
 from seewhy.report import numbers
 from seewhy.report.results import CONTROLS, MAP, MAP_SAMPLE, About, ProbeResults
 from seewhy.report.words import Chosen, Row, hits_of, interval, is_sure, title
 
 LABELS = {"map": "Model’s map", "random": "Random map", "none": "No map"}
-ONLY, CLEARER = "clear only with the model’s map", "clearer with the model’s map"
-EITHER, UNDECIDED = "as clear without it", "too few descriptions to tell"
-CHANCE = "may be chance"
-READINGS = (ONLY, CLEARER, EITHER, UNDECIDED, CHANCE)
+LOOKED, EITHER = "from where the model looks", "from the photo, wherever the model looks"
+UNDECIDED, CHANCE = "too few descriptions to tell", "may be chance"
+READINGS = (LOOKED, EITHER, UNDECIDED, CHANCE)
 _ELSEWHERE = 5  # words a class that are clear under a control only
 
 
@@ -37,9 +39,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Group:
-    """A column's words. `elsewhere`: words clear under a control alone, with label and figure."""
+    """A column's words.
+
+    Attributes:
+        photos: of the class, among those described; None for a number.
+        elsewhere: words clear under a control alone, with label and figure.
+    """
 
     name: str
+    photos: int | None
     sources: list[Source]
     elsewhere: list[tuple[str, str]]
 
@@ -67,6 +75,7 @@ def origins(chosen: Sequence[Chosen], probes: Mapping[str, ProbeResults], about:
     groups = [
         Group(
             name=title(one, about),
+            photos=_photos(rows[MAP], one.output, probes[MAP].counted),
             sources=[_source(row, one, rows, there, digits) for row in one.rows],
             elsewhere=_elsewhere(one, rows, there[1:], digits),
         )
@@ -78,9 +87,21 @@ def origins(chosen: Sequence[Chosen], probes: Mapping[str, ProbeResults], about:
     return Origins(labels, groups, tally)
 
 
+def _photos(rows: Mapping[tuple[str, str], Row], output: str, counted: int) -> int | None:
+    shares = [row["base_rate"] for (name, _), row in rows.items() if name == output and row["base_rate"] is not None]
+    return round(shares[0] * counted) if shares else None
+
+
 def _by_word(probe: ProbeResults) -> dict[tuple[str, str], Row]:
-    """The table's rows, each with its `place` among the chosen words of its output and sign."""
+    """The table's rows, each with its `place` among the chosen words of its output and sign, and with the interval of
+    the share of photos, of the class where there is one, that the word is `said` of."""
     found = {(r["output"], r["word"]): {**r, "place": None} for r in probe.table.to_pylist()}
+    for row in found.values():
+        of_class = row["hits"] is not None and row["base_rate"] is not None
+        held, photos = (
+            (row["hits"], round(row["base_rate"] * probe.counted)) if of_class else (row["total"], probe.counted)
+        )
+        row["said"] = tuple(float(end[0]) for end in wilson(np.array([held]), np.array([photos])))
     chosen = sorted((r for r in found.values() if r["rank"] is not None), key=lambda r: (-abs(r["weight"]), r["rank"]))
     places: dict[tuple[str, bool], int] = {}
     for row in chosen:
@@ -94,28 +115,32 @@ def _source(
 ) -> Source:
     found = {control: rows[control].get((chosen.output, row["word"])) for control in there}
     cells = [_cell(found[control], chosen.side, digits) for control in there]
-    return Source(row["word"], cells, reading(found[MAP], [found[c] for c in there[1:]], chosen.side))
+    return Source(row["word"], cells, reading(found[MAP], found[there[1]], chosen.side))
 
 
-def reading(row: Row | None, controls: Sequence[Row | None], side: int) -> str:
+def reading(row: Row | None, control: Row | None, side: int) -> str:
     """What the word owes to the model's map: one of READINGS, by 95% intervals over the same photos.
 
-    Clear means that the interval lies on the word's side. A control that is not clear proves nothing by that: it may
-    hold too few descriptions. So ONLY and CLEARER ask that each control's interval lies nearer to no effect than the
-    map's, without overlap, or that the describer never says the word there. ONLY: and is clear under none of them.
+    Args:
+        row, control: of `_by_word`, beside the model's map and beside a random one (or none, where that is all there
+            is). With no map a describer names what there is to see: that tells what is in the photo, and not where the
+            model looked.
+
+    CHANCE: the word's interval beside the model's map does not lie on the word's side. LOOKED: the describer says the
+    word of clearly fewer of the class's photos without that map, or what it says there is clearly less to the point,
+    without overlap of the intervals. EITHER: it is as much to the point there. UNDECIDED: neither is clear.
     """
     if row is None or not is_sure(row, side):
         return CHANCE
-    clear = any(control is not None and is_sure(control, side) for control in controls)
-    if all(control is not None and _weaker(control, row, side) for control in controls):
-        return CLEARER if clear else ONLY
-    return EITHER if clear else UNDECIDED
+    if control is None:
+        return UNDECIDED
+    if row["said"][0] > control["said"][1] or _less_to_the_point(control, row, side):
+        return LOOKED
+    return EITHER if is_sure(control, side) else UNDECIDED
 
 
-def _weaker(control: Row, row: Row, side: int) -> bool:
-    """The control's interval ends before the map's begins, or the word is never said."""
-    if control["total"] == 0:
-        return True
+def _less_to_the_point(control: Row, row: Row, side: int) -> bool:
+    """The interval of the class's share, or of the difference, lies nearer to no effect."""
     near, far = interval(row)[0 if side > 0 else 1], interval(control)[1 if side > 0 else 0]
     return near is not None and far is not None and side * far < side * near
 

@@ -7,7 +7,6 @@ from scipy import sparse
 from scipy.stats import norm
 from scipy.stats import t as student
 
-_Z = 1.959963984540054  # of a 95% interval
 _BINS = 1000  # of groups in the bootstrap
 _DRAWN_AT_ONCE = 20_000_000  # numbers, in the bootstrap's largest array
 
@@ -35,21 +34,6 @@ def groups_by_word(present: sparse.csr_matrix, groups: np.ndarray) -> np.ndarray
     count = int(groups.max()) + 1 if len(groups) else 0
     into = sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(count, len(groups)))
     return np.asarray((into @ present > 0).sum(axis=0)).ravel().astype(np.int64)
-
-
-def wilson(hits: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of the share hits / total, NaN where the total is 0.
-
-    E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927: with p = hits / n,
-        (p + z^2/2n -+ z sqrt(p (1 - p) / n + z^2/4n^2)) / (1 + z^2/n)
-    It stays within 0..1, and 3 of 3 do not make a certainty.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        n = np.asarray(total, dtype=np.float64)
-        p = hits / n
-        middle, half = p + _Z**2 / (2 * n), _Z * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-        low, high = (middle - half) / (1 + _Z**2 / n), (middle + half) / (1 + _Z**2 / n)
-    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

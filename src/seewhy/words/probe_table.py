@@ -8,8 +8,9 @@ import pyarrow as pa
 from scipy import sparse
 
 from seewhy import schema
+from seewhy.intervals import wilson
 from seewhy.train.folds import group_numbers
-from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence, wilson
+from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence
 from seewhy.words.held_out import Models, Texts
 from seewhy.words.stability import Stability
 
