@@ -103,21 +103,31 @@ def explain(
         print(f"written to {plot}")
 
 
+_ENOUGH = 600
+"""Pictures of which what was planted must come back."""
+
+
 @app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="where pictures, results and reports go")] = "demo",
-    posters: Annotated[int, typer.Option("--posters", min=0, help="how many posters to draw; 0: no posters")] = 600,
-    photos: Annotated[int, typer.Option("--photos", min=0, help="how many photos to draw; 0: no photos")] = 600,
+    posters: Annotated[int, typer.Option("--posters", min=0, help="how many posters to draw; 0: no posters")] = _ENOUGH,
+    photos: Annotated[int, typer.Option("--photos", min=0, help="how many photos to draw; 0: no photos")] = _ENOUGH,
     seed: Annotated[int, typer.Option("--seed", help="of all that is drawn")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draw posters and photos with planted truth, run a whole study over each, and show what came back."""
+    """Draw posters and photos with planted truth, run a whole study over each, and show what came back.
+
+    The exit code is 1 where it did not come back from as many pictures as are drawn by default, or more.
+    """
     from seewhy.demo.run import run_photos, run_posters
 
-    if posters:
-        run_posters(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet))
-    if photos:
-        run_photos(folder, photos=photos, seed=seed, reporter=Reporter(quiet=quiet))
+    missed = []
+    if posters and not run_posters(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet)).passed:
+        missed.append(posters)
+    if photos and not run_photos(folder, photos=photos, seed=seed, reporter=Reporter(quiet=quiet)).passed:
+        missed.append(photos)
+    if any(count >= _ENOUGH for count in missed):
+        sys.exit(1)
 
 
 @contextmanager
