@@ -84,6 +84,11 @@ FAITHFULNESS = row_stage(
     pa.field("randomised", pa.float32()),  # rank correlation with the map of a model whose head was drawn anew
 )
 
+SCORED = row_stage(
+    pa.field("logits", pa.list_(pa.float32())),  # (T,) one a text, in the order of the study's texts
+    pa.field("probabilities", pa.list_(pa.float32())),  # (T,) sigmoid of each logit; CLIP: softmax over the texts
+)
+
 TOKENS = row_stage(pa.field("words", pa.list_(pa.string())))  # in the order of the text, repeats kept
 
 # Whole-table results: no failures, one row a thing.

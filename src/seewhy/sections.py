@@ -225,6 +225,33 @@ class ExplainImages(Section):
     resources: Resources = Resources()
 
 
+class Score(Section):
+    """Texts that every image is held against, by a model that was not trained for them."""
+
+    texts: Annotated[list[str], Field(min_length=1)]
+    """In any language that the model knows; the scores are in their order."""
+    templates: Annotated[list[str], Field(min_length=1)] = ["{}"]
+    """Prompts with {} where a text goes, such as `a photo of {}`; of several, the mean embedding counts."""
+    model: str = "google/siglip2-base-patch16-224"
+    """Hub name or local folder of a SigLIP, SigLIP 2 or CLIP, or `tiny` (packaged)."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 where a GPU computes in it."""
+    device: str = "auto"
+    batch_size: Positive = 32
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _texts_and_places(self) -> Self:
+        if blank := [one for one in self.texts if not one.strip()]:
+            raise ValueError(f"the text {blank[0]!r} is blank")
+        if twice := sorted({one for one in self.texts if self.texts.count(one) > 1}):
+            raise ValueError(f"the text {twice[0]!r} is there twice")
+        if wrong := [one for one in self.templates if "{}" not in one]:
+            raise ValueError(f"the template {wrong[0]!r} has no {{}} where the text goes")
+        return self
+
+
 class Probe(Section):
     tokenizer: Literal["auto", "janome", "sudachi", "english", "words"] = "auto"
     """auto: by the texts' letters."""

@@ -20,6 +20,7 @@ from seewhy.sections import (
     Positive,
     Probe,
     Report,
+    Score,
     Section,
     TrainImage,
     TrainText,
@@ -47,6 +48,8 @@ class Study(Section):
     train_image: TrainImage = TrainImage()
     explain_images: ExplainImages = ExplainImages()
     describe: Describe = Describe()
+    score: Score | None = None
+    """None: no scores."""
     probe: Probe = Probe()
     report: Report = Report()
 
@@ -54,6 +57,8 @@ class Study(Section):
     def _images_where_needed(self) -> Self:
         if self.has_image_path and self.manifest.image is None:
             raise ValueError(f"path {self.path} needs the column of the images (manifest.image)")
+        if self.score is not None and self.manifest.image is None:
+            raise ValueError("score needs the column of the images (manifest.image)")
         return self
 
     @property
@@ -103,6 +108,7 @@ def load_study(path: str, *, limit: int | None = None) -> Study:
             "manifest": study.manifest.model_copy(update={"path": _beside(folder, study.manifest.path)}),
             "caption": study.caption.model_copy(update={"model": _local_model(folder, study.caption.model)}),
             "describe": study.describe.model_copy(update={"model": _local_model(folder, study.describe.model)}),
+            "score": study.score and study.score.model_copy(update={"model": _local_model(folder, study.score.model)}),
             "probe": study.probe.model_copy(
                 update={"user_dictionary": study.probe.user_dictionary and _beside(folder, study.probe.user_dictionary)}
             ),
@@ -162,5 +168,6 @@ def _keys_at(location: list[Any]) -> list[str]:
     model: Any = Study
     for part in location:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field else None
+        kinds = (*get_args(field.annotation), field.annotation) if field else ()  # `Score | None` has two
+        model = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
     return sorted(model.model_fields) if hasattr(model, "model_fields") else []

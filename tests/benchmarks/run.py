@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SUBJECTS = ("shapley", "train", "fetch", "caption", "memory", "cam", "japanese", "stability")
+SUBJECTS = ("shapley", "train", "fetch", "caption", "memory", "cam", "japanese", "stability", "score")
 
 
 def run_one(name: str, *, quick: bool) -> list[dict]:

@@ -3,6 +3,7 @@
 python -m seewhy.demo.train_tiny vlm --out src/seewhy/demo/tiny_vlm
 python -m seewhy.demo.train_tiny encoder --out src/seewhy/demo/tiny_encoder
 python -m seewhy.demo.train_tiny image --out src/seewhy/demo/tiny_image
+python -m seewhy.demo.train_tiny siglip --posters 3000 --out src/seewhy/demo/tiny_siglip
 """
 
 import argparse
@@ -13,14 +14,15 @@ import torch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=("vlm", "encoder", "image"))
+    parser.add_argument("model", choices=("vlm", "encoder", "image", "siglip"))
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and tokenizer")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2, help="of torch")
-    parser.add_argument("--posters", type=int, default=10_000, help="drawn for the vlm")
+    parser.add_argument("--posters", type=int, default=10_000, help="drawn for the vlm and siglip")
     parser.add_argument("--photos", type=int, default=12_000, help="drawn for the vlm")
     parser.add_argument("--see-steps", type=int, default=2_000)
     parser.add_argument("--speak-steps", type=int, default=1_500)
+    parser.add_argument("--score-steps", type=int, default=500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.model == "vlm":
@@ -38,6 +40,10 @@ def main() -> None:
         from seewhy.demo.train_image import train_image
 
         train_image(options.out, seed=options.seed)
+    elif options.model == "siglip":
+        from seewhy.demo.train_siglip import train_siglip
+
+        train_siglip(options.out, seed=options.seed, posters=options.posters, steps=options.score_steps)
     else:
         from seewhy.demo.train_encoder import train_encoder
 

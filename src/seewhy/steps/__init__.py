@@ -15,6 +15,7 @@ from seewhy.steps import (
     fetch,
     probe,
     report,
+    score,
     train_image,
     train_text,
 )
@@ -29,6 +30,7 @@ RUN: dict[str, Callable[[Study, Reporter], None]] = {
     "train_image": train_image.run,
     "explain_images": explain_images.run,
     "describe": describe.run,
+    "score": score.run,
     "probe": probe.run,
     "report": report.run,
 }
@@ -42,13 +44,14 @@ PLAN: dict[str, Callable[[Study], Plan]] = {
     "train_image": train_image.plan,
     "explain_images": explain_images.plan,
     "describe": describe.plan,
+    "score": score.plan,
     "probe": probe.plan,
     "report": report.plan,
 }
 
 
 def wanted(study: Study) -> list[str]:
-    """The steps of its path: no fetch without images, no caption of texts that are there."""
+    """The steps of its path: no fetch without images, no caption of texts that are there, no score unasked."""
     skip = set()
     if study.manifest.image is None:
         skip.add("fetch")
@@ -58,4 +61,6 @@ def wanted(study: Study) -> list[str]:
         skip |= {"train_text", "explain_words"}
     if not study.has_image_path:
         skip |= {"train_image", "explain_images", "describe"}
+    if study.score is None:
+        skip.add("score")
     return [name for name in RUN if name not in skip]

@@ -15,6 +15,7 @@ from seewhy.steps import (
     explain_words,
     fetch,
     probe,
+    score,
     train_image,
     train_text,
     training,
@@ -57,6 +58,7 @@ _SCHEMAS = {
     "explain_images": schema.MAPS,
     "check_maps": schema.FAITHFULNESS,
     "describe": schema.CAPTIONS,
+    "score": schema.SCORED,
     "words": schema.TOKENS,
 }
 
@@ -106,6 +108,8 @@ def _current_images(study: Study) -> _Current:
         yield fetch.table(study).url, fetch.source(study)
     if "caption" in names:
         yield caption.table(study).url, caption.source(study)
+    if "score" in names:
+        yield score.table(study).url, score.source(study)
 
 
 def _current_texts(study: Study) -> _Current:

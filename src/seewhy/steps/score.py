@@ -1,0 +1,85 @@
+"""score: every distinct image x the study's texts -> how well each text fits, by SigLIP or a model of its kind."""
+
+from typing import Any
+
+from seewhy import schema, storage
+from seewhy.failure import Fatal
+from seewhy.progress import Reporter
+from seewhy.run import Source, Stored
+from seewhy.score import Score, identity
+from seewhy.sections import Score as Asked
+from seewhy.steps import fetch
+from seewhy.steps.joins import first_rows
+from seewhy.steps.once import once_a_run
+from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
+from seewhy.study import Study
+from seewhy.table import Table, digest
+
+
+def table(study: Study) -> Table:
+    return Table(storage.join(study.workspace, "score", digest(config(study))[:12]), schema.SCORED)
+
+
+def config(study: Study) -> dict[str, Any]:
+    """The texts are part of it: with another text every image is scored anew, since lists are in their order."""
+    return identity(**_arguments(study))
+
+
+def source(study: Study) -> Source:
+    """Distinct images: one that stands behind several URLs is scored once."""
+    return _source(study, fetch.parts(study))
+
+
+@once_a_run
+def _source(study: Study, _parts: tuple[str, ...]) -> Source:
+    keys = first_rows(fetch.images_of(study).select(["image_id", "part", "position"]), "image_id")
+    keys = keys.rename_columns([schema.ID, "part", "position"])
+    return Source(keys, (Stored(fetch.parts(study), {"image": "image"}),))
+
+
+def plan(study: Study) -> Plan:
+    waiting = fetch.plan(study).new
+    if waiting:
+        return Plan("score", table(study).url, None, None, f"waits for fetch, which has {waiting:,} new rows")
+    return plan_stage("score", study, source(study), table(study))
+
+
+def run(study: Study, reporter: Reporter) -> None:
+    asked = _asked(study)
+    need_done(fetch.table(study), fetch.source(study), step="score", before="fetch")
+    settings = config(study)
+    stage_args = {
+        **_arguments(study),
+        "revision": settings["revision"],  # the exact commit, so that every worker runs what the table's name says
+        "device": asked.device,
+        "batch_size": asked.batch_size,
+    }
+    run_row_stage(
+        "score",
+        study,
+        reporter,
+        stage=Score,
+        stage_args=stage_args,
+        source=source(study),
+        table=table(study),
+        config=settings,
+        resources=asked.resources,
+    )
+
+
+def _arguments(study: Study) -> dict[str, Any]:
+    """What of the stage's arguments changes a score."""
+    asked = _asked(study)
+    return {
+        "model": asked.model,
+        "revision": asked.revision,
+        "dtype": asked.dtype,
+        "texts": asked.texts,
+        "templates": asked.templates,
+    }
+
+
+def _asked(study: Study) -> Asked:
+    if study.score is None:
+        raise Fatal("this study has no section `score`: name the texts there, as in score: {texts: [a dog, a car]}")
+    return study.score
