@@ -46,11 +46,43 @@ def _fake_identity(**options: Any) -> dict[str, object]:
     return identity(**options)
 
 
-LOADERS: dict[str, Callable[..., Backend]] = {"hf": _hf, "tiny": _tiny, "fake": _fake}
+def _gemini(**options: Any) -> Backend:
+    from seewhy.vlm.gemini import GeminiBackend
+
+    return GeminiBackend(**options)
+
+
+def _gemini_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.gemini import identity
+
+    return identity(**options)
+
+
+def _openai(**options: Any) -> Backend:
+    from seewhy.vlm.openai import OpenAIBackend
+
+    return OpenAIBackend(**options)
+
+
+def _openai_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.openai import identity
+
+    return identity(**options)
+
+
+LOADERS: dict[str, Callable[..., Backend]] = {
+    "hf": _hf,
+    "tiny": _tiny,
+    "fake": _fake,
+    "gemini": _gemini,
+    "openai": _openai,
+}
 IDENTITIES: dict[str, Callable[..., dict[str, object]]] = {
     "hf": _hf_identity,
     "tiny": _tiny_identity,
     "fake": _fake_identity,
+    "gemini": _gemini_identity,
+    "openai": _openai_identity,
 }
 
 

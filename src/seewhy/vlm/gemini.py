@@ -1,0 +1,400 @@
+"""Gemini on Vertex AI, by google-genai: many images in flight, every way in which an answer can fail in its place."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import google.auth
+from google import genai
+from google.auth import exceptions as auth_errors
+from google.genai import errors, types
+
+from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
+from seewhy.fetch.reasons import retry_after_sec
+from seewhy.images import BadImage
+from seewhy.vlm import online
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
+from seewhy.vlm.online import Online, Reply, refused
+
+VERSION = 1
+"""Goes up with every change of what the same model, image and prompt give."""
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+"""Those that a study may set; the service has no filter of a user's own for others."""
+THRESHOLDS = ("BLOCK_LOW_AND_ABOVE", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_ONLY_HIGH", "BLOCK_NONE", "OFF")
+RESOLUTIONS = ("low", "medium", "high")
+BLOCKS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
+"""Finish reasons of an answer that a filter held back. After all others but STOP and MAX_TOKENS it merely stopped."""
+
+TOKENS_AN_IMAGE = 1100
+"""A guess, until the first answers tell: four tiles of 258 tokens, as of a photo of some 1,500 x 1,500 pixels."""
+
+GS = "gs://"
+STORED_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mpg": "video/mpeg",
+    "mpeg": "video/mpeg",
+}
+"""Ends of the gs:// URIs that the service reads, and the MIME types that it wants to be told."""
+
+
+class GeminiBackend:
+    """Answers requests with a Gemini model on Vertex AI, by ``generateContent``, many at once.
+
+    Images go inline; one that is a string is the gs:// URI of an object that the service fetches itself, and may be a
+    video. Safety filters: an answer that they hold back is a rejected row and never an empty text.
+
+    Failures, beside those of ``images.decode`` (bad_input):
+        rejected: prompt_blocked_* and answer_blocked_* with the service's word for why (safety, recitation, ...),
+            answer_stopped_* for its other reasons, cut_before_text (the token limit came before any text, mostly
+            because the model's thinking counts), empty_answer
+        transient, once all tries are spent: http_429, http_5xx, timeout, connect_failed, disconnected,
+            incomplete_body, malformed_answer, no_candidates, unfinished, credentials_unreachable
+        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI),
+            http_404 of a request with a gs:// URI
+
+    Args:
+        model: a name such as ``gemini-2.5-flash``, or the whole resource name of a tuned model's endpoint.
+        project: of Google Cloud; None for that of the credentials or of the environment.
+        location: a region, or ``global``.
+        temperature, top_p, max_new_tokens, seed: see ``Decoding``. A model that thinks spends ``max_new_tokens`` on
+            its thoughts too.
+        system_prompt: instruction above the prompt.
+        safety: category (see CATEGORIES) -> threshold (see THRESHOLDS), or one threshold for all; None for the
+            service's own.
+        media_resolution: ``low``, ``medium`` or ``high``: tokens that an image gets; None for the model's own.
+        thinking_budget: tokens of thought; 0 for none, -1 for as many as the model likes; None for the model's own.
+        base_url: another address of the service, such as a private endpoint's.
+        credentials: of google-auth; None for the application default credentials.
+        calls: how the service is asked, see ``Online``: concurrency, tries, timeout_sec, total_timeout_sec,
+            backoff_sec, max_wait_sec, pace.
+
+    Raises:
+        ValueError: an argument is out of range.
+        Fatal: there are no credentials, or no project; and of `generate`, where the service refuses the credentials
+            or has no such model. The message says what to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        project: str | None = None,
+        location: str = "global",
+        temperature: float = 1.0,
+        top_p: float = 0.95,
+        max_new_tokens: int = 1000,
+        seed: int = 0,
+        system_prompt: str | None = None,
+        safety: Mapping[str, str] | str | None = None,
+        media_resolution: str | None = None,
+        thinking_budget: int | None = None,
+        base_url: str | None = None,
+        credentials: Any = None,
+        **calls: Any,
+    ) -> None:
+        self.default_prompt = DEFAULT_PROMPT
+        self.max_images = MANY_IMAGES
+        self._model, self._location = model, location
+        self._config = _config(
+            decoding=Decoding(temperature, top_p, max_new_tokens, seed),
+            system_prompt=system_prompt,
+            safety=thresholds(safety),
+            media_resolution=_resolution(media_resolution),
+            thinking_budget=thinking_budget,
+        )
+        self._online = Online(self._ask, self._guess, max_new_tokens, self._end, **calls)
+        credentials, self._project = _credentials(credentials, project)
+        self._client = genai.Client(
+            vertexai=True,
+            project=self._project,
+            location=location,
+            credentials=credentials,
+            http_options=types.HttpOptions(
+                base_url=base_url,
+                api_version="v1",
+                retry_options=types.HttpRetryOptions(attempts=1),  # its own would ignore what the service asks for
+            ),
+        )
+
+    def generate(self, requests: list[Request]) -> list[Answer]:
+        """As many answers as requests, in order; failures as values. Raises ``Fatal`` to stop the job."""
+        return self._online.generate(requests)
+
+    def close(self) -> None:
+        """Ends connections and the thread. A later ``generate`` opens new ones."""
+        self._online.close()
+
+    async def _end(self) -> None:
+        await self._client.aio.aclose()
+
+    def _guess(self, request: Request) -> int:
+        return TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
+
+    async def _ask(self, request: Request) -> Reply:
+        if not request.images:
+            return refused(online.no_image())
+        try:
+            parts = [await _part(image) for image in request.images]
+        except BadImage as error:
+            return refused(error.failure)
+        if request.prompt:
+            parts.append(types.Part(text=request.prompt))
+        try:
+            response = await self._client.aio.models.generate_content(
+                model=self._model, contents=types.Content(role="user", parts=parts), config=self._config
+            )
+        except errors.APIError as error:
+            return self._refused(error, request)
+        except auth_errors.GoogleAuthError as error:
+            return refused(_no_token(error))
+        except (aiohttp.ClientError, OSError) as error:
+            return online.by_error(error)
+        except ValueError as error:  # the body of a refusal is not what its header says
+            return Reply(online.malformed(f"{type(error).__name__}: {error}"))
+        return Reply(read_body(response.sdk_http_response.body if response.sdk_http_response else None))
+
+    def _refused(self, error: errors.APIError, request: Request) -> Reply:
+        """By status alone. A 404 for what holds a gs:// URI may mean either, and leaves the job to its failed rows."""
+        said = f"{error.code} {error.status}: {error.message}"
+        stored = any(isinstance(image, str) for image in request.images)
+        if error.code in (401, 403):
+            raise Fatal(
+                f"Vertex AI refuses the credentials for project {self._project!r}: {said}. Log in again (gcloud auth "
+                "application-default login), or give the service account the role roles/aiplatform.user, and see that "
+                "the project has the Vertex AI API and billing"
+            ) from error
+        if error.code == 404 and not stored:
+            raise Fatal(
+                f"Vertex AI has no model {self._model!r} in {self._location!r} for project {self._project!r}: {said}. "
+                "Look the name and its regions up in Model Garden"
+            ) from error
+        if error.code == 400 and error.status == "FAILED_PRECONDITION":  # the project's or the place's fault, no row's
+            raise Fatal(f"Vertex AI cannot serve project {self._project!r} in {self._location!r}: {said}") from error
+        limited = error.code == 429 or error.status == "RESOURCE_EXHAUSTED"
+        return refused(online.by_answer(error.code, said), limited=limited, retry_after_sec=_asked_to_wait(error))
+
+
+def identity(
+    *,
+    model: str,
+    prompt: str | None = None,
+    project: str | None = None,
+    location: str = "global",
+    temperature: float = 1.0,
+    top_p: float = 0.95,
+    max_new_tokens: int = 1000,
+    seed: int = 0,
+    system_prompt: str | None = None,
+    safety: Mapping[str, str] | str | None = None,
+    media_resolution: str | None = None,
+    thinking_budget: int | None = None,
+    base_url: str | None = None,
+    credentials: Any = None,
+    **calls: Any,
+) -> dict[str, object]:
+    """All that changes an answer, from the arguments of ``GeminiBackend`` and the prompt; asks nobody.
+
+    The project, the address, the credentials and how the service is asked change none, and are left out.
+    """
+    online.check(**calls)
+    return {
+        "code": VERSION,
+        "model": model,
+        "location": location,
+        "prompt": DEFAULT_PROMPT if prompt is None else prompt,
+        "system_prompt": system_prompt,
+        "safety": ", ".join(f"{category}={limit}" for category, limit in sorted(thresholds(safety).items())) or None,
+        "media_resolution": _resolution(media_resolution),
+        "thinking_budget": thinking_budget,
+        **Decoding(temperature, top_p, max_new_tokens, seed).identity(),
+    }
+
+
+def read_body(body: str | None) -> Answer:
+    """The answer that the body of a 200 holds; what is no such body is transient ``malformed_answer``."""
+    try:
+        return read_response(json.loads(body or ""))
+    except (ValueError, RecursionError) as error:
+        return online.malformed(f"{type(error).__name__}: {error}")
+
+
+def read_response(response: Any) -> Answer:
+    """The answer in a GenerateContentResponse, as REST (and a line of a batch's output) spells it, parsed from JSON.
+
+    Tokens are counted on whatever came: a blocked prompt has been read, and thoughts are written and paid as text is.
+    """
+    if not isinstance(response, dict):
+        return online.malformed(f"a JSON {type(response).__name__}, not an object")
+    usage = response.get("usageMetadata")
+    tokens_in, tokens_out = _tokens(usage if isinstance(usage, dict) else {})
+    try:
+        return _read(response, tokens_in, tokens_out)
+    except (AttributeError, TypeError, KeyError, IndexError) as error:  # some field is not of its type
+        return online.malformed(f"{type(error).__name__}: {error}", tokens_in, tokens_out)
+
+
+def _read(response: dict[str, Any], tokens_in: int | None, tokens_out: int | None) -> Answer:
+    def no_text(kind: str, reason: str, detail: str, finish: str | None = None) -> Answer:
+        return Answer(None, Failure(kind, reason, detail[: online.LONGEST_DETAIL]), finish, tokens_in, tokens_out)
+
+    feedback = response.get("promptFeedback") or {}
+    if blocked := feedback.get("blockReason"):
+        detail = f"the prompt or its image was blocked: {blocked}{_ratings(feedback)}"
+        return no_text(REJECTED, f"prompt_blocked_{blocked.lower()}", detail, f"prompt_{blocked.lower()}")
+    candidates = response.get("candidates") or []
+    if not candidates:
+        return no_text(TRANSIENT, "no_candidates", "no candidate, and no word of why")
+    candidate = candidates[0]
+    parts = (candidate.get("content") or {}).get("parts") or []
+    text = "".join(part.get("text") or "" for part in parts if not part.get("thought"))
+    reason = candidate.get("finishReason")
+    if reason is None or reason == "FINISH_REASON_UNSPECIFIED":
+        return no_text(TRANSIENT, "unfinished", "the candidate has no finish reason, so it may be half an answer")
+    if reason == "STOP":
+        return answered(text, "stop", tokens_in, tokens_out)
+    if reason == "MAX_TOKENS":
+        if text.strip():
+            return answered(text, "length", tokens_in, tokens_out)
+        thoughts = (response.get("usageMetadata") or {}).get("thoughtsTokenCount")
+        detail = f"no text before the token limit ({thoughts or 0} tokens went to thoughts): raise it, or think less"
+        return no_text(REJECTED, "cut_before_text", detail, "length")
+    word = reason.lower()
+    said = f": {candidate['finishMessage']}" if candidate.get("finishMessage") else ""
+    held = "blocked" if reason in BLOCKS else "stopped"
+    return no_text(
+        REJECTED, f"answer_{held}_{word}", f"the answer was {held}: {reason}{_ratings(candidate)}{said}", word
+    )
+
+
+def _tokens(usage: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Read and written, thoughts included. The service leaves out a count of 0."""
+    read = online.whole(usage.get("promptTokenCount"))
+    if read is None:
+        return None, None
+    written = (online.whole(usage.get(name)) or 0 for name in ("candidatesTokenCount", "thoughtsTokenCount"))
+    return read, sum(written)
+
+
+def _ratings(judged: dict[str, Any]) -> str:
+    """Which categories a filter blocked, where it says so."""
+    ratings = [rating for rating in judged.get("safetyRatings") or [] if rating.get("blocked")]
+    named = ", ".join(f"{rating.get('category')} {rating.get('probability')}" for rating in ratings)
+    return f" ({named})" if named else ""
+
+
+async def _part(image: bytes | str) -> types.Part:
+    if isinstance(image, str):
+        known = STORED_TYPES.get(image.rpartition(".")[2].lower())
+        if not image.startswith(GS) or known is None:
+            raise BadImage(
+                "unknown_type", f"{image[:200]!r}: no gs:// URI that ends in one of {', '.join(STORED_TYPES)}"
+            )
+        return types.Part(file_data=types.FileData(file_uri=image, mime_type=known))
+    mime, data = await asyncio.to_thread(online.picture, image)
+    return types.Part(inline_data=types.Blob(mime_type=mime, data=data))
+
+
+def _credentials(credentials: Any, project: str | None) -> tuple[Any, str]:
+    found = None
+    if credentials is None:
+        try:
+            credentials, found = google.auth.default(scopes=[SCOPE], quota_project_id=project)
+        except auth_errors.GoogleAuthError as error:
+            raise Fatal(
+                f"no Google Cloud credentials: {error} Run `gcloud auth application-default login`, or name a key file "
+                "in GOOGLE_APPLICATION_CREDENTIALS; on GKE bind the pod's service account to a Google one"
+            ) from error
+    project = project or found
+    if not project:
+        raise Fatal("no Google Cloud project: name one in the study, or set GOOGLE_CLOUD_PROJECT")
+    return credentials, project
+
+
+def _no_token(error: auth_errors.GoogleAuthError) -> Failure:
+    """What may pass of the trouble to get a token.
+
+    Raises:
+        Fatal: the credentials have expired, were revoked, or are no credentials.
+    """
+    if isinstance(error, auth_errors.TransportError) or error.retryable:
+        return Failure(TRANSIENT, "credentials_unreachable", f"{error}"[: online.LONGEST_DETAIL])
+    raise Fatal(
+        f"the Google Cloud credentials give no token: {error}. Log in again (gcloud auth application-default login), "
+        "or renew the key that GOOGLE_APPLICATION_CREDENTIALS names"
+    ) from error
+
+
+def _asked_to_wait(error: errors.APIError) -> float | None:
+    """Seconds, by the header Retry-After or by google.rpc.RetryInfo in the body; the longer where there are both."""
+    headers = getattr(error.response, "headers", None) or {}
+    waits = [retry_after_sec(headers.get("retry-after"))]
+    body = error.details.get("error") if isinstance(error.details, dict) else None
+    details = body.get("details") if isinstance(body, dict) else None
+    for detail in details if isinstance(details, list) else []:
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and delay.endswith("s"):
+            waits.append(retry_after_sec(delay[:-1]) if delay[:1].isdigit() else None)
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def thresholds(safety: Mapping[str, str] | str | None) -> dict[str, str]:
+    """Category -> threshold, in the service's words without its prefix; empty for the service's own.
+
+    Raises:
+        ValueError: an unknown category or threshold.
+    """
+    asked = dict.fromkeys(CATEGORIES, safety) if isinstance(safety, str) else dict(safety or {})
+    plain = {name.upper().removeprefix("HARM_CATEGORY_"): limit.upper() for name, limit in asked.items()}
+    for name, limit in plain.items():
+        if name not in CATEGORIES:
+            raise ValueError(f"safety category {name!r} is not one of {', '.join(CATEGORIES)}")
+        if limit not in THRESHOLDS:
+            raise ValueError(f"safety threshold {limit!r} is not one of {', '.join(THRESHOLDS)}")
+    return plain
+
+
+def _resolution(name: str | None) -> str | None:
+    if name is not None and name not in RESOLUTIONS:
+        raise ValueError(f"media_resolution {name!r} is not one of {', '.join(RESOLUTIONS)}")
+    return name
+
+
+def _config(
+    *,
+    decoding: Decoding,
+    system_prompt: str | None,
+    safety: Mapping[str, str],
+    media_resolution: str | None,
+    thinking_budget: int | None,
+) -> types.GenerateContentConfig:
+    return types.GenerateContentConfig(
+        temperature=decoding.temperature,
+        top_p=None if decoding.greedy else decoding.top_p,
+        seed=None if decoding.greedy else decoding.seed,
+        max_output_tokens=decoding.max_new_tokens,
+        candidate_count=1,
+        system_instruction=system_prompt,
+        safety_settings=[
+            types.SafetySetting(
+                category=types.HarmCategory(f"HARM_CATEGORY_{name}"), threshold=types.HarmBlockThreshold(limit)
+            )
+            for name, limit in safety.items()
+        ]
+        or None,
+        media_resolution=types.MediaResolution(f"MEDIA_RESOLUTION_{media_resolution.upper()}")
+        if media_resolution
+        else None,
+        thinking_config=None if thinking_budget is None else types.ThinkingConfig(thinking_budget=thinking_budget),
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        should_return_http_response=True,  # we read the body: a malformed one is the service's fault, not the client's
+    )

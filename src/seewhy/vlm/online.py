@@ -1,0 +1,334 @@
+"""Backends behind an HTTP service: many calls in flight, one loop of tries, answers in the order of the requests.
+
+What a service is asked and what its answers mean is each backend's own; how often, how long and how many at once is
+here. The event loop lives on a thread of its own, so that its caller needs none and may have one.
+"""
+
+import asyncio
+import atexit
+import io
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from threading import Thread
+from typing import Any, TypeVar
+
+import aiohttp
+from PIL import Image
+
+from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
+from seewhy.fetch.reasons import by_status
+from seewhy.images import ORIENTATION_TAG, UPRIGHT, decode
+from seewhy.overlay import encode_jpeg
+from seewhy.vlm.base import Answer, Request
+from seewhy.vlm.pace import Outcome, Pace
+
+T = TypeVar("T")
+
+PASSING_STATUS = (409, 499)
+"""Beside those of `by_status`: the call collided with another, or was cancelled on the service's side."""
+
+LONGEST_DETAIL = 500
+"""Characters of a service's message that a row keeps."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one call came to.
+
+    Attributes:
+        answer: one whose failure is transient may be another at the next try; every other one stands.
+        limited: the service said that it is asked too much.
+        retry_after_sec: how long it asked to be left alone; None if it said nothing.
+        free: no model was run, so that nothing is charged. Of a call that was cut off nobody knows.
+    """
+
+    answer: Answer
+    limited: bool = False
+    retry_after_sec: float | None = None
+    free: bool = False
+
+
+def refused(failure: Failure, *, limited: bool = False, retry_after_sec: float | None = None) -> Reply:
+    """For a call that no model was run for."""
+    return Reply(Answer(failure=failure), limited, retry_after_sec, free=True)
+
+
+def cut_off(failure: Failure) -> Reply:
+    """For a call that went out and whose answer did not come in, whatever it may have cost."""
+    return Reply(Answer(failure=failure))
+
+
+class Online:
+    """Asks a service about requests: ``generate(requests)`` -> as many answers, in their order.
+
+    A try is one call. It is made again only where its failure is transient, after a random wait whose bound doubles
+    (full jitter, Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015) and after what the
+    service asked for. With nobody to set a pace, that pauses all requests of this backend, because a service that is
+    asked too much is asked too much by all of them; with a pace it is told, and only the request itself waits. A
+    request keeps its place among those in flight while it waits, so that a service in trouble is asked less.
+
+    The tokens of an answer are those of all its tries: each of them is paid for.
+
+    Args:
+        ask: one call. Raises ``Fatal`` for what stops the job and nothing else; may be cancelled at any time.
+        guess: about how many tokens a request will have the model read; asked until one has been answered.
+        most_written: tokens that the model may write.
+        end: closes what `ask` holds open; awaited on the loop, by ``close``.
+        concurrency: requests in flight at most.
+        tries: calls for one request at most.
+        timeout_sec: of one call.
+        total_timeout_sec: of one request: its calls and the waits that they lead to. Waiting to be let begin (for a
+            slot, for the pace, for the end of a pause that another request met) does not count.
+        backoff_sec: the random wait before a second try is at most this, and doubles with each try.
+        max_wait_sec: caps the random wait; a service that asks for more leaves the row to the next run.
+        pace: asked before every call, told after it, also where a call was cut off. None: nobody to ask.
+
+    Raises:
+        ValueError: an argument is out of range.
+        Fatal: of `generate`, from `ask` or from the pace; calls in flight are cut off.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Request], Awaitable[Reply]],
+        guess: Callable[[Request], int],
+        most_written: int,
+        end: Callable[[], Awaitable[None]],
+        *,
+        concurrency: int = 64,
+        tries: int = 6,
+        timeout_sec: float = 120.0,
+        total_timeout_sec: float = 600.0,
+        backoff_sec: float = 1.0,
+        max_wait_sec: float = 60.0,
+        pace: Pace | None = None,
+    ) -> None:
+        check(
+            concurrency=concurrency,
+            tries=tries,
+            timeout_sec=timeout_sec,
+            total_timeout_sec=total_timeout_sec,
+            backoff_sec=backoff_sec,
+            max_wait_sec=max_wait_sec,
+        )
+        self._ask, self._guess, self._most_written, self._end = ask, guess, most_written, end
+        self._concurrency = concurrency
+        self._tries = tries
+        self._timeout_sec, self._total_timeout_sec = timeout_sec, total_timeout_sec
+        self._backoff_sec, self._max_wait_sec = backoff_sec, max_wait_sec
+        self._pace = pace
+        self._most_read = 0
+        self._resume_at = 0.0  # on the loop's clock
+        self._loop: _LoopThread | None = None
+
+    def generate(self, requests: list[Request]) -> list[Answer]:
+        """As many answers as requests, in order. The first call opens the loop's thread."""
+        if self._loop is None:
+            self._loop = _LoopThread(self._end)
+            self._slots = asyncio.Semaphore(self._concurrency)  # a loop's own, as all that waits
+        return self._loop.run(self._all(requests))
+
+    def close(self) -> None:
+        """Ends connections and the thread. A later ``generate`` opens new ones."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+    async def _all(self, requests: list[Request]) -> list[Answer]:
+        tasks = [asyncio.create_task(self._answer(request)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, request: Request) -> Answer:
+        async with self._slots:
+            deadline = _now() + self._total_timeout_sec
+            read: int | None = None
+            written: int | None = None
+            tried = 0
+            while True:
+                tried += 1
+                deadline += await self._begin(request)
+                reply = await self._call(request, min(self._timeout_sec, deadline - _now()))
+                read, written = _sum(read, reply.answer.tokens_in), _sum(written, reply.answer.tokens_out)
+                answer = replace(reply.answer, tokens_in=read, tokens_out=written)
+                failure = answer.failure
+                if failure is None or failure.kind != TRANSIENT:
+                    return answer
+                asked = reply.retry_after_sec or 0.0
+                wait = asked + random.uniform(0, min(self._backoff_sec * 2 ** (tried - 1), self._max_wait_sec))
+                if self._pace is None and asked <= self._max_wait_sec:
+                    self._resume_at = max(self._resume_at, _now() + asked)
+                if tried == self._tries or asked > self._max_wait_sec or _now() + wait >= deadline:
+                    return replace(answer, failure=replace(failure, detail=f"{failure.detail} (tries: {tried})"))
+                await asyncio.sleep(wait)
+
+    async def _begin(self, request: Request) -> float:
+        """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
+        start = _now()
+        if self._pace is not None:
+            await self._pace.begin((self._most_read or self._guess(request)) + self._most_written)
+        while (wait := self._resume_at - _now()) > 0:
+            await asyncio.sleep(wait + random.uniform(0, self._backoff_sec))  # not all at once
+        return _now() - start
+
+    async def _call(self, request: Request, limit_sec: float) -> Reply:
+        """One call that the pace let begin, and that it is told the end of, whatever that is."""
+        reply = cut_off(Failure(TRANSIENT, "cut_off", "the job stopped"))
+        try:
+            async with asyncio.timeout(limit_sec):
+                reply = await self._ask(request)
+        except TimeoutError:
+            reply = cut_off(Failure(TRANSIENT, "timeout", f"no answer within {limit_sec:.3g} s"))
+        finally:
+            read, written = reply.answer.tokens_in, reply.answer.tokens_out
+            self._most_read = max(self._most_read, read or 0)
+            if self._pace is not None:
+                cost = (0, 0) if reply.free and read is None else (read, written)
+                await self._pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
+        return reply
+
+
+def check(
+    *,
+    concurrency: int = 64,
+    tries: int = 6,
+    timeout_sec: float = 120.0,
+    total_timeout_sec: float = 600.0,
+    backoff_sec: float = 1.0,
+    max_wait_sec: float = 60.0,
+    pace: Pace | None = None,
+) -> None:
+    """Refuses settings of ``Online`` that are out of range (ValueError) or unknown (TypeError). None changes an answer.
+
+    An identity takes them too, and only looks at them through this.
+    """
+    for name, count in (("concurrency", concurrency), ("tries", tries)):
+        if count < 1:
+            raise ValueError(f"{name} is {count}, it must be 1 or more")
+    for name, seconds in (("timeout_sec", timeout_sec), ("total_timeout_sec", total_timeout_sec)):
+        if not seconds > 0:
+            raise ValueError(f"{name} is {seconds}, it must be above 0")
+    for name, seconds in (("backoff_sec", backoff_sec), ("max_wait_sec", max_wait_sec)):
+        if not seconds >= 0:
+            raise ValueError(f"{name} is {seconds}, it must be 0 or more")
+
+
+def by_answer(status: int, message: str) -> Failure:
+    """The failure that an HTTP status other than 2xx stands for, with the service's own words."""
+    kind = TRANSIENT if status in PASSING_STATUS else by_status(status).kind
+    return Failure(kind, f"http_{status}", message[:LONGEST_DETAIL] or f"the service answered {status}")
+
+
+def by_error(error: Exception) -> Reply:
+    """What an error of the connection stands for, by its type: all of them pass, but for a certificate.
+
+    Raises:
+        Fatal: the service shows a certificate that is not its own.
+    """
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        raise Fatal(f"the service cannot prove who it is, so nothing was sent: {error}") from error
+    detail = f"{type(error).__name__}: {error}"[:LONGEST_DETAIL]
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return refused(Failure(TRANSIENT, "connect_failed", detail))
+    return cut_off(Failure(TRANSIENT, next(reason for kind, reason in _REASONS if isinstance(error, kind)), detail))
+
+
+# In order: the first that fits names the reason.
+_REASONS: list[tuple[type[Exception], str]] = [
+    (TimeoutError, "timeout"),
+    (aiohttp.ClientPayloadError, "incomplete_body"),
+    (aiohttp.ClientResponseError, "malformed_answer"),  # it does not speak HTTP
+    (Exception, "disconnected"),
+]
+
+
+def malformed(detail: str, tokens_in: int | None = None, tokens_out: int | None = None) -> Answer:
+    """For an answer that breaks its own protocol: the next may not."""
+    failure = Failure(TRANSIENT, "malformed_answer", detail[:LONGEST_DETAIL])
+    return Answer(failure=failure, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+def whole(number: object) -> int | None:
+    """A count that a service gave, or None where it is none."""
+    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+
+
+def picture(image: bytes) -> tuple[str, bytes]:
+    """MIME type and bytes as a service is sent them: upright, as JPEG, PNG or WebP, which all of them read.
+
+    An image that is so already goes out as it came, and only its first bytes are looked at: whether the rest of it can
+    be read is for the service to say. All others are drawn anew. Services differ in whether they heed EXIF's
+    orientation, and some ask for upright images in so many words.
+
+    Raises:
+        BadImage: the bytes are no image, or one that has to be drawn anew and cannot be read.
+    """
+    if image[:3] == b"\xff\xd8\xff":
+        return ("image/jpeg", encode_jpeg(decode(image), 95) if _lies(image, b"Exif\0\0", "JPEG") else image)
+    if image[:8] == b"\x89PNG\r\n\x1a\n" and not _lies(image, b"eXIf", "PNG"):
+        return "image/png", image
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP" and not _lies(image, b"EXIF", "WEBP"):
+        return "image/webp", image
+    drawn = io.BytesIO()
+    Image.fromarray(decode(image)).save(drawn, "PNG")
+    return "image/png", drawn.getvalue()
+
+
+def _lies(image: bytes, mark: bytes, form: str) -> bool:
+    """Whether EXIF says that the stored picture is not upright. Metadata that cannot be read says nothing."""
+    if mark not in image:
+        return False
+    try:
+        return Image.open(io.BytesIO(image), formats=[form]).getexif().get(ORIENTATION_TAG, 1) in UPRIGHT
+    except Exception:  # decoders raise nearly any type on broken bytes
+        return False
+
+
+def no_image() -> Failure:
+    return Failure(BAD_INPUT, "no_image", "the request holds no image")
+
+
+class _LoopThread:
+    """An event loop on a thread of its own."""
+
+    def __init__(self, end: Callable[[], Awaitable[None]]) -> None:
+        self._end = end
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="online", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)  # for backends that nobody closes
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        self.run(self._finish())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _finish(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _sum(so_far: int | None, more: int | None) -> int | None:
+    return more if so_far is None else so_far + (more or 0)

@@ -1,0 +1,208 @@
+"""Many calls in flight: how many at once, how often again, how long, and what the pace is told."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+from google.oauth2.credentials import Credentials
+
+from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
+from seewhy.vlm.base import Answer, Request
+from seewhy.vlm.gemini import GeminiBackend
+from seewhy.vlm.online import Online, Reply, check, cut_off, refused
+from seewhy.vlm.openai import OpenAIBackend
+from seewhy.vlm.pace import Outcome
+from tests.vlm.gemini_stub import gemini_stub
+from tests.vlm.models import picture
+from tests.vlm.openai_stub import openai_stub
+
+BUSY = refused(Failure(TRANSIENT, "busy", "later"), limited=True)
+
+
+async def nothing() -> None: ...
+
+
+def online(ask, **settings) -> Online:
+    return Online(ask, lambda request: 100, 7, nothing, **{"backoff_sec": 0.001, **settings})
+
+
+def asks(count: int) -> list[Request]:
+    return [Request(str(number), (b"x",), "what") for number in range(count)]
+
+
+@dataclass
+class Watch:
+    """A pace that writes down what it hears."""
+
+    begun: list[int] = field(default_factory=list)
+    ended: list[Outcome] = field(default_factory=list)
+    wait_sec: float = 0.0
+    most: int | None = None
+
+    async def begin(self, tokens: int) -> None:
+        if self.most is not None and len(self.begun) >= self.most:
+            raise Fatal("the budget is spent")
+        self.begun.append(tokens)
+        await asyncio.sleep(self.wait_sec)
+
+    async def end(self, outcome: Outcome) -> None:
+        self.ended.append(outcome)
+
+
+@pytest.mark.parametrize("name", ["gemini", "openai"])
+def test_as_many_calls_as_allowed_are_in_flight_at_the_service(name):
+    stub = gemini_stub() if name == "gemini" else openai_stub()
+    stub.delay_sec = 0.3
+    if name == "gemini":
+        backend = GeminiBackend(
+            model="m", project="p", base_url=stub.url, credentials=Credentials(token="x"), concurrency=64
+        )
+    else:
+        backend = OpenAIBackend(model="m", base_url=f"{stub.url}/v1", concurrency=64)
+    image = picture(0, 40, 48)
+    answers = backend.generate([Request(str(number), (image,), "what") for number in range(256)])
+    backend.close()
+    stub.close()
+    assert all(answer.failure is None for answer in answers)
+    assert len(stub.calls) == 256
+    assert 58 <= stub.most <= 64  # 90% of what is allowed, and never more
+
+
+def test_never_more_than_allowed_and_answers_in_order():
+    seen = {"open": 0, "most": 0}
+
+    async def ask(request: Request) -> Reply:
+        seen["open"] += 1
+        seen["most"] = max(seen["most"], seen["open"])
+        await asyncio.sleep(0.001 * (10 - int(request.id) % 10))  # the later answer first
+        seen["open"] -= 1
+        return Reply(Answer(request.id))
+
+    backend = online(ask, concurrency=5)
+    assert [answer.text for answer in backend.generate(asks(40))] == [str(number) for number in range(40)]
+    assert seen == {"open": 0, "most": 5}
+    assert backend.generate([]) == []
+    backend.close()
+    assert "online" not in [thread.name for thread in threading.enumerate()]
+    assert backend.generate(asks(1))[0].text == "0"
+    backend.close()
+
+
+def test_the_pace_is_asked_before_and_told_after_every_call():
+    replies = {
+        "0": [Reply(Answer("a", None, "stop", 30, 4))],
+        "1": [
+            refused(BUSY.answer.failure, limited=True, retry_after_sec=0.01),
+            Reply(Answer("b", None, "stop", 50, 5)),
+        ],
+        "2": [cut_off(Failure(TRANSIENT, "gone"))] * 2,
+        "3": [refused(Failure(BAD_INPUT, "http_400"))],
+    }
+
+    async def ask(request: Request) -> Reply:
+        return replies[request.id].pop(0)
+
+    watch = Watch()
+    backend = online(ask, tries=2, concurrency=1, pace=watch)
+    answers = backend.generate(asks(4))
+    backend.close()
+    assert [answer.text for answer in answers] == ["a", "b", None, None]
+    # guessed 100 + at most 7 written, then the most that was read so far + 7
+    assert watch.begun == [107, 37, 37, 57, 57, 57]
+    assert watch.ended == [
+        Outcome(False, None, 30, 4),
+        Outcome(True, 0.01, 0, 0),  # refused: nothing is charged
+        Outcome(False, None, 50, 5),
+        Outcome(False, None, None, None),  # nobody knows
+        Outcome(False, None, None, None),
+        Outcome(False, None, 0, 0),
+    ]
+
+
+def test_a_pace_that_stops_the_job_stops_it_and_hears_the_end_of_what_it_let_begin():
+    async def ask(request: Request) -> Reply:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    watch = Watch(most=3)
+    backend = online(ask, pace=watch)
+    with pytest.raises(Fatal, match="budget"):
+        backend.generate(asks(10))
+    backend.close()
+    assert len(watch.begun) == len(watch.ended) == 3
+
+
+def test_waiting_for_the_pace_uses_up_no_time():
+    async def ask(request: Request) -> Reply:
+        await asyncio.sleep(0.01)
+        return Reply(Answer("a"))
+
+    backend = online(ask, pace=Watch(wait_sec=0.5), timeout_sec=0.2, total_timeout_sec=0.2)
+    assert backend.generate(asks(1))[0].text == "a"
+    backend.close()
+
+
+def test_a_request_ends_in_time_however_many_tries_are_left():
+    calls = []
+
+    async def ask(request: Request) -> Reply:
+        calls.append(request)
+        await asyncio.sleep(0.2)
+        return BUSY
+
+    backend = online(ask, tries=1000, total_timeout_sec=1.0)
+    (answer,) = backend.generate(asks(1))
+    backend.close()
+    assert (answer.failure.kind, answer.failure.reason) in ((TRANSIENT, "busy"), (TRANSIENT, "timeout"))
+    assert 2 <= len(calls) <= 5
+
+
+def test_a_pause_that_one_request_meets_holds_the_others_too():
+    at: dict[str, list[float]] = {"0": [], "1": [], "2": []}
+
+    async def ask(request: Request) -> Reply:
+        at[request.id].append(asyncio.get_running_loop().time())
+        if request.id == "0" and len(at["0"]) == 1:
+            await asyncio.sleep(0.01)  # until "1" has begun too
+            return refused(BUSY.answer.failure, limited=True, retry_after_sec=0.5)
+        await asyncio.sleep(0.05)
+        return Reply(Answer("a"))
+
+    backend = online(ask, concurrency=2)  # "2" gets the place of "1", while "0" waits in its own
+    assert [answer.text for answer in backend.generate(asks(3))] == ["a", "a", "a"]
+    backend.close()
+    asked = at["0"][0]
+    assert at["1"][0] - asked < 0.5
+    assert at["2"][0] - asked >= 0.5
+    assert at["0"][1] - asked >= 0.5
+
+
+def test_random_waits_are_bounded_by_a_doubling_cap(monkeypatch):
+    bounds = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return 0.0
+
+    monkeypatch.setattr("seewhy.vlm.online.random.uniform", uniform)
+
+    async def ask(request: Request) -> Reply:
+        return BUSY
+
+    backend = online(ask, tries=6, backoff_sec=1.0, max_wait_sec=5.0)
+    backend.generate(asks(1))
+    backend.close()
+    assert bounds == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5), (0, 5)]
+
+
+def test_settings_that_are_none_are_refused():
+    for name, value in (
+        ("concurrency", 0),
+        ("tries", 0),
+        ("timeout_sec", 0),
+        ("backoff_sec", -1),
+        ("max_wait_sec", -1),
+    ):
+        with pytest.raises(ValueError, match=name):
+            check(**{name: value})
