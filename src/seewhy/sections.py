@@ -99,17 +99,22 @@ class Fetch(Section):
         return self
 
 
+ONLINE = ("gemini", "openai")
+"""Backends that ask a service."""
+
+
 class VisionModel(Section):
     """A vision-language model and how it decodes: what captioning and describing have in common."""
 
-    backend: Literal["tiny", "hf", "fake"] = "tiny"
+    backend: Literal["tiny", "hf", "gemini", "openai", "fake"] = "tiny"
+    """`gemini`: Gemini on Vertex AI. `openai`: any server with an OpenAI-compatible chat endpoint."""
     model: str | None = None
-    """Hub name or local folder, for `hf`."""
+    """Hub name or local folder for `hf`; for `gemini` and `openai` what the service calls it."""
     revision: str | None = None
     prompt: str | None = None
     """None: the backend's default. An empty one asks a BLIP-2 for a caption without a prompt."""
     temperature: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
-    """0 is greedy: reproducible. None, here and below: the backend's own (`hf`: 1.0, 0.95, 1000; `tiny`: greedy)."""
+    """0 is greedy: reproducible. None, here and below: the backend's own (1.0, 0.95, 1000; `tiny`: greedy)."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     max_tokens: Positive | None = None
     seed: int = 0
@@ -118,7 +123,7 @@ class VisionModel(Section):
     batch_size: Positive | None = None
     trust_remote_code: bool = False
     options: dict[str, Any] = {}
-    """Further keyword arguments of the backend's own."""
+    """Further keyword arguments of the backend's own: see HfBackend, GeminiBackend, OpenAIBackend."""
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -127,6 +132,12 @@ class VisionModel(Section):
             raise ValueError(
                 "backend hf needs `model`: a hub name such as Salesforce/blip2-opt-2.7b, or a local folder"
             )
+        if self.backend in ONLINE and self.model is None:
+            raise ValueError(f"backend {self.backend} needs `model`: the name that the service knows it by")
+        if self.backend == "openai" and "base_url" not in self.options:
+            raise ValueError("backend openai needs options: {base_url: ...}, such as http://localhost:8000/v1")
+        if self.backend == "gemini" and self.revision is not None:
+            raise ValueError("backend gemini takes no `revision`: the model's name holds its version")
         return self
 
 

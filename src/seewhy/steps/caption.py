@@ -9,7 +9,7 @@ from seewhy import schema, storage
 from seewhy.caption import Caption, identity
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
-from seewhy.sections import VisionModel
+from seewhy.sections import ONLINE, VisionModel
 from seewhy.steps import fetch
 from seewhy.steps.joins import first_rows
 from seewhy.steps.once import once_a_run
@@ -53,7 +53,7 @@ def run(study: Study, reporter: Reporter) -> None:
     need_done(fetch.table(study), fetch.source(study), step="caption", before="fetch")
     settings = config(study)
     arguments = _arguments(study)
-    if "revision" in settings:
+    if settings.get("revision"):
         arguments["revision"] = settings["revision"]  # the exact commit, so that every worker runs what the name says
     run_row_stage(
         "caption",
@@ -77,15 +77,16 @@ def backend_arguments(asked: VisionModel) -> dict[str, Any]:
     arguments: dict[str, Any] = {**asked.options, "backend": asked.backend}
     if asked.backend == "fake":
         return arguments
-    given = {
+    given: dict[str, Any] = {
         "temperature": asked.temperature,
         "top_p": asked.top_p,
         "max_new_tokens": asked.max_tokens,
         "seed": asked.seed,
-        "dtype": asked.dtype,
-        "device": asked.device,
-        "batch_size": asked.batch_size,
     }
+    if asked.backend in ONLINE:
+        given |= {"model": asked.model, "revision": asked.revision}
+    else:
+        given |= {"dtype": asked.dtype, "device": asked.device, "batch_size": asked.batch_size}
     arguments |= {name: value for name, value in given.items() if value is not None}
     if asked.backend == "hf":
         arguments |= {

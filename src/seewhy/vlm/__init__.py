@@ -7,6 +7,7 @@ weights, all that changes its answers. The second belongs into the name of the t
 from collections.abc import Callable
 from typing import Any
 
+from seewhy.failure import Fatal
 from seewhy.vlm.base import Backend as Backend
 
 
@@ -95,8 +96,15 @@ def identity(name: str, prompt: str | None = None, **options: Any) -> dict[str, 
     """All that changes the answers of ``load(name, **options)`` to ``prompt``, as plain values.
 
     ``prompt`` None stands for the backend's default; the answer holds the prompt that it came to.
+
+    Raises:
+        Fatal: an option that the backend does not have, or a value that it does not take.
     """
-    return {"backend": name, **_entry(IDENTITIES, name)(prompt=prompt, **options)}
+    found = _entry(IDENTITIES, name)
+    try:
+        return {"backend": name, **found(prompt=prompt, **options)}
+    except (TypeError, ValueError) as error:
+        raise Fatal(f"backend {name} cannot be set up so: {error}") from error
 
 
 def _entry(table: dict[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
