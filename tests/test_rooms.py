@@ -9,11 +9,11 @@ PACKAGE = ROOT / "src" / "seewhy"
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
     ["failure", "schema", "progress", "memory", "intervals", "near_duplicates", "heat"],
-    ["storage", "images", "hub", "overlay", "cam_layers"],
-    ["table", "cam", "faithfulness"],
-    ["vlm.base", "fetch", "manifest"],
+    ["storage", "images", "hub", "overlay", "cam_layers", "prices"],
+    ["table", "cam", "faithfulness", "rates"],
+    ["vlm.base", "vlm.pace", "fetch", "manifest"],
     ["vlm", "run", "sections"],
-    ["caption", "study", "train", "shapley", "report", "siglip"],
+    ["caption", "quota", "study", "train", "shapley", "report", "siglip"],
     ["words", "fold_models", "describe", "score"],
     ["explain", "explain_images"],
     ["steps"],

@@ -1,0 +1,260 @@
+"""Who may start and when: hours of a service's limit played through on a simulated clock."""
+
+from collections.abc import Callable
+
+import pytest
+
+from seewhy.prices import Budget
+from seewhy.rates import Ask, Broker
+from tests.simulated_service import (
+    Bucket,
+    Calendar,
+    Limit,
+    Sliding,
+    least_share,
+    play,
+    refused_share,
+    taken_a_minute,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asks(caller: str, count: int, tokens: int = 1, most_usd: float = 0.0) -> list[Ask]:
+    return [Ask(f"{caller}{i}", tokens, most_usd) for i in range(count)]
+
+
+def started(broker: Broker) -> list[str]:
+    return [verdict.id for verdict in broker.decide()]
+
+
+def unknown(clock: Callable[[], float]) -> Broker:
+    return Broker(clock=clock)
+
+
+@pytest.mark.parametrize("says_when", [False, True], ids=["silent", "retry-after"])
+@pytest.mark.parametrize("most", [60, 600])
+@pytest.mark.parametrize("kind", [Sliding, Calendar])
+def test_an_unknown_limit_is_found_and_kept_close_to(kind: type, most: int, says_when: bool) -> None:
+    """8 callers; from the first minute on fewer than 2% are refused; settled, 90% to 100% of the limit."""
+    seen = play(unknown, kind(most), minutes=16, calls_each=16, says_when=says_when)
+    assert 0.90 <= taken_a_minute(seen, 5, 16) / most <= 1.0
+    assert refused_share(seen, 1, 16) < 0.02
+    assert least_share(seen, 1, 16) >= 0.8
+
+
+def test_a_limit_by_the_second_is_found_too() -> None:
+    """What drips in evenly may give a little more than its share while the bucket empties."""
+    seen = play(unknown, Bucket(600), minutes=16, calls_each=16)
+    assert 0.90 <= taken_a_minute(seen, 6, 16) / 600 <= 1.02
+    assert refused_share(seen, 1, 16) < 0.02
+    assert least_share(seen, 1, 16) >= 0.8
+
+
+@pytest.mark.parametrize("new", [300, 1200])
+@pytest.mark.parametrize("kind", [Sliding, Calendar, Bucket])
+def test_a_limit_that_changes_is_followed(kind: type, new: int) -> None:
+    seen = play(unknown, kind(600), minutes=20, calls_each=16, changes={480.0: new})
+    assert 0.90 <= taken_a_minute(seen, 14, 20) / new <= 1.02
+    assert refused_share(seen, 9, 20) < 0.02
+    assert least_share(seen, 9, 20) >= 0.8
+
+
+@pytest.mark.parametrize("limit", [Sliding(600), Calendar(600), Bucket(600)], ids=lambda limit: type(limit).__name__)
+def test_a_known_limit_is_never_run_into(limit: Limit) -> None:
+    seen = play(lambda clock: Broker(clock=clock, requests=600), limit, minutes=6, calls_each=16)
+    assert not any(one.limited for one in seen)
+    assert 0.95 <= taken_a_minute(seen, 1, 6) / 600 <= 1.0
+
+
+def test_callers_that_die_block_nobody() -> None:
+    """Three of 8 die with all that they hold; the others share what they leave."""
+    gone = {"w1": 100.0, "w4": 130.0, "w6": 130.0}
+    seen = play(lambda clock: Broker(clock=clock, requests=600, lease_sec=60.0), Sliding(600), minutes=8, leave=gone)
+    after = [one for one in seen if one.at >= 240]
+    assert {one.caller for one in after} == {"w0", "w2", "w3", "w5", "w7"}
+    assert taken_a_minute(seen, 4, 8) / 600 >= 0.95
+
+
+def test_callers_take_turns_whatever_they_ask_for() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6000)
+    broker.wait("a", asks("a", 4))
+    broker.wait("b", asks("b", 2))
+    broker.wait("c", asks("c", 1))
+    assert started(broker) == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
+
+
+def test_starts_are_spaced_and_summed() -> None:
+    """6 a minute: a second's worth is less than a call, so one each 10 s; the seventh when the first is 61.2 s old."""
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6, patience_sec=1e9)
+    broker.wait("a", asks("a", 7))
+    times = []
+    while broker.waiting:
+        for call in started(broker):
+            broker.end(call)
+            times.append(clock.now)
+        at = broker.next_at_sec()
+        clock.now = clock.now if at is None else at
+    assert times[:6] == pytest.approx([0, 9, 19, 29, 39, 49])  # a second early is allowed, and not saved up
+    assert times[6] == pytest.approx(61.2)
+
+
+def test_tokens_are_limited_by_what_calls_really_took() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6000, tokens=100, patience_sec=1e9)
+    broker.wait("a", asks("a", 3, tokens=50))
+    assert started(broker) == ["a0", "a1"]
+    broker.end("a0", tokens=0)
+    assert started(broker) == ["a2"]
+    broker.wait("a", [Ask("small", 1), Ask("huge", 1000)])
+    assert started(broker) == []
+    assert broker.next_at_sec() == pytest.approx(61.2)
+    clock.now = 61.3
+    assert started(broker) == ["small"]  # huge is more than the limit: it waits for an empty window, not for ever
+    clock.now = 61.3 + 61.2
+    broker.wait("a", [Ask("huge", 1000)])
+    assert started(broker) == ["huge"]
+
+
+def test_one_burst_is_one_fall() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6000)
+    broker.wait("a", asks("a", 100))
+    calls = started(broker)
+    assert len(calls) == 100
+    clock.now = 1.0
+    for call in calls[:50]:
+        broker.end(call, limited=True)
+    # 99 others were taken or under way at the first: less than half of 6,000, so it falls to half, and once
+    assert broker.allowance == 3000
+
+
+def test_everyone_waits_as_long_as_the_service_asks() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=60, patience_sec=1e9)
+    broker.wait("a", asks("a", 1))
+    assert started(broker) == ["a0"]
+    broker.end("a0", limited=True, retry_after_sec=30.0)
+    broker.wait("b", asks("b", 1))
+    clock.now = 29.9
+    assert started(broker) == []
+    assert broker.next_at_sec() == pytest.approx(30.0)
+    clock.now = 30.1
+    assert started(broker) == ["b0"]
+
+
+def test_asking_again_is_asking_once() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6000)
+    broker.wait("a", asks("a", 2))
+    assert started(broker) == ["a0", "a1"]
+    assert [verdict.id for verdict in broker.wait("a", asks("a", 3))] == ["a0", "a1"]
+    assert started(broker) == ["a2"]
+    assert broker.in_flight == 3
+    assert broker.end("a0")
+    assert not broker.end("a0")
+    assert broker.in_flight == 2
+
+
+def test_silent_callers_and_calls_that_never_end_are_forgotten() -> None:
+    clock = Clock()
+    budget = Budget(cap_usd=1.0)
+    broker = Broker(clock=clock, requests=6000, lease_sec=100.0, patience_sec=30.0, budget=budget)
+    broker.wait("a", asks("a", 2, most_usd=0.5))
+    assert started(broker) == ["a0", "a1"]
+    broker.wait("b", asks("b", 1, most_usd=0.4))
+    clock.now = 31.0
+    assert started(broker) == []
+    assert broker.waiting == 0  # b was not heard of
+    broker.end("a1", cost_usd=0.1)
+    clock.now = 99.0
+    broker.wait("b", asks("b", 1, most_usd=0.4))
+    assert started(broker) == ["b0"]
+    assert budget.in_flight_usd == pytest.approx(0.9)
+    clock.now = 100.0
+    started(broker)
+    assert budget.spent_usd == pytest.approx(0.6)  # a0 may have cost all that it had set aside
+
+
+def test_money_in_flight_is_waited_for_and_then_refused() -> None:
+    clock = Clock()
+    budget = Budget(cap_usd=1.0)
+    broker = Broker(clock=clock, requests=6000, budget=budget)
+    broker.wait("a", asks("a", 4, most_usd=0.4))
+    assert started(broker) == ["a0", "a1"]
+    assert started(broker) == []  # 0.8 in flight: a2 would make 1.2, but may still fit
+    broker.end("a0", cost_usd=0.2)
+    assert started(broker) == ["a2"]
+    broker.end("a1", cost_usd=0.3)
+    broker.end("a2", cost_usd=0.4)
+    [no] = broker.decide()
+    assert no.id == "a3"
+    assert no.refusal is not None
+    assert no.refusal.startswith("the budget is used up: 0.900000 USD of 1.00 USD spent")
+    assert "raise the budget above 1.30 USD and run again" in no.refusal
+    assert broker.waiting == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_run_of_calls_breaks_the_budget(seed: int) -> None:
+    """Calls cost anything up to what they set aside; the sum of what they cost never exceeds the cap."""
+    import random
+
+    draw = random.Random(seed)
+    clock, budget = Clock(), Budget(cap_usd=5.0)
+    broker = Broker(clock=clock, requests=60_000, budget=budget)
+    waiting = [Ask(f"a{i}", 1, draw.uniform(0.01, 0.5)) for i in range(200)]
+    most = {ask.id: ask.most_usd for ask in waiting}
+    refused, under_way, paid = 0, [], 0.0
+    while waiting or under_way:
+        broker.wait("a", waiting)
+        for verdict in broker.decide():
+            waiting = [ask for ask in waiting if ask.id != verdict.id]
+            if verdict.refusal is None:
+                under_way.append(verdict.id)
+            else:
+                refused += 1
+        assert paid + sum(most[call] for call in under_way) <= 5.0 + 1e-9
+        if under_way:
+            call = under_way.pop(draw.randrange(len(under_way)))
+            cost = most[call] * draw.random()
+            paid += cost
+            broker.end(call, cost_usd=cost)
+        clock.now += 1.0
+    assert budget.spent_usd == pytest.approx(paid)
+    assert refused > 0
+    assert paid > 4.0
+
+
+def test_a_new_broker_learns_from_the_callers() -> None:
+    """60 a minute, 40 of them started in the last minute under the broker that died: 20 are left, then it waits."""
+    clock = Clock()
+    clock.now = 1000.0
+    broker = Broker(clock=clock)
+    for caller in ("a", "b"):
+        past = [(Ask(f"{caller}-old{i}", 1), 20.0, i < 2) for i in range(20)]
+        broker.recall(caller, allowance=100.0, starts=past)
+        broker.recall(caller, allowance=100.0, starts=past)
+    assert broker.allowance == pytest.approx(95.0)  # once, not once a caller
+    assert broker.in_flight == 4
+    broker.wait("a", asks("a", 100))
+    count = 0
+    while clock.now < 1041.0:
+        clock.now += 0.1
+        count += len(started(broker))
+        broker.wait("a", asks("a", 100)[count:])
+    assert 55 <= count <= 57  # 95 less 40, and what it rose by meanwhile
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for wrong in ({"requests": 0}, {"tokens": float("nan")}, {"window_sec": 0}, {"lease_sec": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Broker(clock=Clock(), **wrong)  # type: ignore[arg-type]
