@@ -8,11 +8,9 @@ import pyarrow.compute as pc
 from seewhy import schema, storage
 from seewhy.caption import Caption, identity
 from seewhy.progress import Reporter
-from seewhy.run import Source, Stored
+from seewhy.run import Source
 from seewhy.sections import ONLINE, VisionModel
 from seewhy.steps import fetch
-from seewhy.steps.joins import first_rows
-from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
@@ -31,15 +29,7 @@ def parts(study: Study) -> tuple[str, ...]:
 
 
 def source(study: Study) -> Source:
-    """Distinct images: one that stands behind several URLs is captioned once."""
-    return _source(study, fetch.parts(study))
-
-
-@once_a_run
-def _source(study: Study, _parts: tuple[str, ...]) -> Source:
-    keys = first_rows(fetch.images_of(study).select(["image_id", "part", "position"]), "image_id")
-    keys = keys.rename_columns([schema.ID, "part", "position"])
-    return Source(keys, (Stored(fetch.parts(study), {"image": "image"}),))
+    return fetch.distinct_images(study)
 
 
 def plan(study: Study) -> Plan:

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from seewhy import schema, storage
 from seewhy.fetch import VERSION, Fetch
 from seewhy.progress import Reporter
-from seewhy.run import Source
+from seewhy.run import Source, Stored
 from seewhy.steps.joins import first_rows
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
@@ -41,6 +41,18 @@ def images_of(study: Study) -> pa.Table:
 @once_a_run
 def _images_of(study: Study, _parts: tuple[str, ...]) -> pa.Table:
     return table(study).locate(source(study).keys.column(schema.ID), ["image_id", "fingerprint"])
+
+
+def distinct_images(study: Study) -> Source:
+    """image id and bytes of the images that were fetched: one that stands behind several URLs comes once."""
+    return _distinct_images(study, parts(study))
+
+
+@once_a_run
+def _distinct_images(study: Study, parts: tuple[str, ...]) -> Source:
+    keys = first_rows(images_of(study).select(["image_id", "part", "position"]), "image_id")
+    keys = keys.rename_columns([schema.ID, "part", "position"])
+    return Source(keys, (Stored(parts, {"image": "image"}),))
 
 
 def plan(study: Study) -> Plan:

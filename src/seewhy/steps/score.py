@@ -5,12 +5,10 @@ from typing import Any
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
-from seewhy.run import Source, Stored
+from seewhy.run import Source
 from seewhy.score import Score, identity
 from seewhy.sections import Score as Asked
 from seewhy.steps import fetch
-from seewhy.steps.joins import first_rows
-from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
@@ -26,15 +24,7 @@ def config(study: Study) -> dict[str, Any]:
 
 
 def source(study: Study) -> Source:
-    """Distinct images: one that stands behind several URLs is scored once."""
-    return _source(study, fetch.parts(study))
-
-
-@once_a_run
-def _source(study: Study, _parts: tuple[str, ...]) -> Source:
-    keys = first_rows(fetch.images_of(study).select(["image_id", "part", "position"]), "image_id")
-    keys = keys.rename_columns([schema.ID, "part", "position"])
-    return Source(keys, (Stored(fetch.parts(study), {"image": "image"}),))
+    return fetch.distinct_images(study)
 
 
 def plan(study: Study) -> Plan:
