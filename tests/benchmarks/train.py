@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import BertConfig, BertModel, get_linear_schedule_with_warmup
 
-from seewhy.train.fit import Recipe, Run, train_epoch
+from seewhy.train.fit import Recipe, Run, make_optimizer, train_epoch
 from seewhy.train.text_model import Encoder, TextFacts, TextModel
 from seewhy.train.text_task import TextFolds, TextTask, Tokens
 
@@ -113,7 +113,7 @@ class Ours:
         shared = TextFolds(Encoder("", None, "", PADDED), "first", PADDED, (), tokens, targets, folds, BATCH, 0)
         self.run_facts = Run(TextTask(shared, 0), Recipe(epochs=1000, bf16=bf16), 0, 1, device, None, 1)
         self.model = TextModel(size.encoder("sdpa"), TextFacts()).to(device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-5, fused=True)
+        self.optimizer = make_optimizer(self.run_facts.task, self.model, self.run_facts.recipe)
         self.epoch = 0
 
     def run(self) -> int:

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -109,8 +108,7 @@ def fit(
     with _own_random_state(device):
         torch.manual_seed(recipe.seed)
         model = task.build_model().to(device)
-        groups = _groups(task, model, recipe)
-        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        optimizer = make_optimizer(task, model, recipe)
         progress = Progress()
         trained = _shared(run, model)
         with checkpoints.latest() as found:
@@ -127,15 +125,16 @@ def fit(
             folder.finish(progress.facts(), progress.best_outputs, lambda path: task.save(model, path))
 
 
-def _groups(task: Task, model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """What is learnt, by the factor of its rate."""
+def make_optimizer(task: Task, model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """As `train_epoch` wants it: what is learnt in groups, each with the factor of its rate."""
     new = task.new_parameters(model) if recipe.new_factor != 1 else ()
     learnt = [(name in new, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for is_new, parameter in learnt if is_new == one], "factor": factor}
         for one, factor in ((False, 1.0), (True, recipe.new_factor))
     ]
-    return [group for group in groups if group["params"]]
+    learning = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
