@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from seewhy import schema
-from seewhy.failure import Fatal
+from seewhy.failure import NOT_ASKED, Fatal
 
 SHOUT = schema.row_stage(pa.field("text", pa.string()))
+KINDS = {"flaky": "transient", "poison": "bad_input", "unpaid": "transient"}
+REASONS = {"unpaid": NOT_ASKED}
 
 
 class Shout:
@@ -27,15 +29,17 @@ class Shout:
         time.sleep(self.sleep_sec)
         if self.log:
             (Path(self.log) / f"{os.getpid()}-{time.monotonic_ns()}").write_text("\n".join(ids))
-        kinds = ["transient" if t == "flaky" else "bad_input" if t == "poison" else None for t in texts]
+        kinds = [KINDS.get(text) for text in texts]
         keep = [i for i, one in enumerate(ids) if one != self.drop]
         table = pa.table(
             {
                 "id": ids,
                 "text": [None if k else t.upper() for t, k in zip(texts, kinds, strict=True)],
                 "error_kind": pa.array(kinds, pa.string()),
-                "reason": pa.array([k and "planned" for k in kinds], pa.string()),
-                "detail": pa.nulls(len(ids), pa.string()),
+                "reason": pa.array(
+                    [k and REASONS.get(t, "planned") for t, k in zip(texts, kinds, strict=True)], pa.string()
+                ),
+                "detail": pa.array([k and f"row {i}" for i, k in zip(ids, kinds, strict=True)], pa.string()),
             },
             schema=SHOUT,
         )

@@ -1,6 +1,8 @@
 """A study whose captions a service writes: settings reach the backend, outcomes their rows, and the key no table."""
 
 import csv
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import yaml
 from PIL import Image
 
 from seewhy.failure import Fatal
+from seewhy.forecast import Estimate
 from seewhy.progress import Reporter
-from seewhy.steps import caption
+from seewhy.steps import caption, pace, pilot
 from seewhy.steps.once import forget
 from seewhy.steps.order import run_study
 from seewhy.study import Study, check_study, load_study
@@ -28,13 +31,15 @@ def stub() -> Iterator[Stub]:
     server.close()
 
 
-def study_of(home: Path, **caption_section: object) -> Study:
+def study_of(home: Path, more: dict[str, object] | None = None, **caption_section: object) -> Study:
     rng = np.random.default_rng(0)
     with open(home / "ads.csv", "w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["ad", "clicks"])
         for number in range(IMAGES):
-            Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(home / f"{number}.png")
+            picture = Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8))
+            if not (home / f"{number}.png").exists():  # a file that is written anew is another image
+                picture.save(home / f"{number}.png")
             lines.writerow([f"{number}.png", number])
     small = {"cpus_per_worker": 0.5, "rows_per_block": 16}
     value = {
@@ -50,6 +55,7 @@ def study_of(home: Path, **caption_section: object) -> Study:
             "resources": small,
             **caption_section,
         },
+        **(more or {}),
     }
     (home / "study.yaml").write_text(yaml.safe_dump(value))
     forget()
@@ -79,6 +85,128 @@ def test_captions_by_a_service(ray_cluster: None, tmp_path: Path, stub: Stub) ->
     run_study(study, Reporter(quiet=True), until="caption")  # the refused one stays refused, unasked
     assert len(stub.calls) == 3 + 4 + 1
     assert caption.table(study).counts(caption.source(study).keys["id"]).ok == 5
+
+
+@pytest.mark.ray
+def test_a_budget_stops_the_stage_clean_and_raised_it_goes_on(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
+    """An answer costs 261 tokens read and 4 written at 1,000 USD a million: 0.265. Set aside are 1,002 (a guess), then
+    261 (seen), and the 50 that may be written: of 1.5 USD there is room for five."""
+    options = {"base_url": f"{stub.url}/v1", "concurrency": 1}
+    prices = {"qwen": {"in": 1000, "out": "1000 USD"}}
+
+    def run(budget: object) -> Study:
+        study = study_of(
+            tmp_path, {"budget": budget, "prices": prices}, temperature=0, max_tokens=50, options=options, revision="r1"
+        )
+        run_study(study, Reporter(quiet=True), until="caption")
+        return study
+
+    with pytest.raises(Fatal, match=r"the budget is used up: 1.33 USD of 1.50 USD spent, .* up to 0.311000 USD"):
+        run("1.5 USD")
+    assert len(stub.calls) == 5
+    study = study_of(tmp_path, temperature=0, max_tokens=50, options=options, revision="r1")
+    counts = caption.table(study).counts(caption.source(study).keys["id"])
+    assert (counts.ok, counts.missing, sum(counts.failed.values())) == (5, 1, 0)
+    assert json.loads((tmp_path / "out" / "spent.json").read_text())["at_most_usd"] == pytest.approx(5 * 0.265)
+    with pytest.raises(Fatal, match="the budget is used up"):
+        run(1.5)
+    assert len(stub.calls) == 5
+    study = run(2.5)  # a new worker guesses anew: 1.325 + 1.052 USD
+    assert len(stub.calls) == 6
+    assert caption.table(study).counts(caption.source(study).keys["id"]).ok == IMAGES
+    assert json.loads((tmp_path / "out" / "spent.json").read_text())["at_most_usd"] == pytest.approx(6 * 0.265)
+
+
+@pytest.mark.ray
+def test_what_was_answered_when_the_money_ran_out_is_kept(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
+    """Two workers, blocks of three, all calls of a block at once: each block has answers and rows that were not asked,
+    and the answers, which are paid, are in the table."""
+    stub.delay_sec = 0.2
+    small = {"cpus_per_worker": 0.5, "rows_per_block": 3, "workers": 2}
+    more = {"budget": 2.2, "prices": {"qwen": {"in": 1000, "out": 1000}}}  # room for two guesses of 1.052
+    options = {"base_url": f"{stub.url}/v1"}
+    study = study_of(tmp_path, more, temperature=0, max_tokens=50, options=options, revision="r1", resources=small)
+    with pytest.raises(Fatal, match="the budget is used up"):
+        run_study(study, Reporter(quiet=True), until="caption")
+    counts = caption.table(study).counts(caption.source(study).keys["id"])
+    assert 2 <= counts.ok == len(stub.calls) <= 6
+    assert counts.missing == IMAGES - counts.ok
+    assert len(stub.calls) * 0.265 <= 2.2
+
+
+@pytest.mark.ray
+def test_the_cost_is_told(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
+    options = {"base_url": f"{stub.url}/v1"}
+    more = {"budget": "20 USD", "prices": {"qwen": {"in": 1000, "out": 1000}}}
+    study = study_of(tmp_path, more, temperature=0, max_tokens=50, options=options, revision="r1")
+    said = io.StringIO()
+    run_study(study, Reporter(stream=said), until="caption")
+    assert (
+        "caption: 1,566 tokens read and 24 written for these rows, about 1.59 USD; 1.59 USD of the budget of 20.00 USD "
+        "spent" in said.getvalue()
+    )
+
+
+@pytest.mark.ray
+def test_a_pilot_forecasts_the_rest_and_is_part_of_it(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
+    """Four of six images: each 261 tokens read and 4 written, at 1,000 USD a million 0.265 USD."""
+    options = {"base_url": f"{stub.url}/v1"}
+    more = {"budget": 20, "prices": {"qwen": {"in": 1000, "out": 1000}}}
+    section = {"temperature": 0, "max_tokens": 50, "options": options, "revision": "r1", "requests_per_minute": 60}
+    study = study_of(tmp_path, more, **section)
+    (found,) = pilot.run(study, 4, Reporter(quiet=True))
+    assert len(stub.calls) == 4
+    assert (found.rows, found.counts.ok, found.todo, found.about) == (4, 4, 2, True)
+    assert (found.tokens_in, found.tokens_out) == (Estimate(522, 522, 522), Estimate(8, 8, 8))
+    (online,) = found.ways
+    assert online.cost is not None
+    assert online.cost.middle == pytest.approx(0.53)
+    assert online.seconds is not None
+    assert online.seconds.middle >= 2
+    assert (found.spent_usd, found.enough_for) == (pytest.approx(4 * 0.265), 2)
+    assert pilot.told(found)[:3] == [
+        "pilot of caption: 4 rows: 4 ok",
+        "left: about 2 rows, a call each and one more for each try again",
+        "tokens read: 522 (522 to 522), written: 8 (8 to 8)",
+    ]
+    assert pilot.told(found)[-1] == "budget: 1.06 USD of 20.00 USD spent, enough for the rest"
+
+    poor = study_of(tmp_path, {**more, "budget": 1.4}, **section)
+    (found,) = pilot.run(poor, 4, Reporter(quiet=True))  # its rows are there: nothing is asked, or timed
+    assert len(stub.calls) == 4
+    assert pilot.told(found)[3] == "online: not timed: no row was new; 0.530000 USD (0.530000 USD to 0.530000 USD)"
+    assert pilot.told(found)[-1] == "budget: 1.06 USD of 1.40 USD spent, enough for about 1 of the rest"
+
+    forget()
+    run_study(study_of(tmp_path, more, **section), Reporter(quiet=True), until="caption")
+    assert len(stub.calls) == 6
+    (found,) = pilot.run(study_of(tmp_path, more, **section), 4, Reporter(quiet=True))
+    assert pilot.told(found)[-1] == "nothing is left to do"
+
+
+@pytest.mark.ray
+def test_a_pilot_of_a_model_that_runs_here(ray_cluster: None, tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"usd_per_gpu_hour": 2}, backend="tiny", model=None, prompt=None, temperature=0)
+    (found,) = pilot.run(study, 4, Reporter(quiet=True))
+    (here,) = found.ways
+    assert (here.name, here.cost, found.gpu_hours, found.todo) == ("here", None, None, 2)  # no GPU was asked for
+    assert here.seconds is not None
+    assert here.seconds.middle > 0
+    assert found.tokens_out.middle > 0
+
+
+def test_a_budget_needs_a_price(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"budget": 1}, options={"base_url": "http://127.0.0.1:1/v1"})
+    with pytest.raises(Fatal, match=r"a budget needs a price: no price is known for the model 'qwen'"):
+        pace.quota(study, study.caption)
+    free = study_of(tmp_path, options={"base_url": "http://127.0.0.1:1/v1"})
+    assert pace.price(free, free.caption) is None
+
+
+@pytest.mark.parametrize("budget", ["25 EUR", "much", -1, "nan USD"])
+def test_a_budget_is_a_sum_of_usd(tmp_path: Path, budget: object) -> None:
+    with pytest.raises(Fatal, match="budget: "):
+        study_of(tmp_path, {"budget": budget})
 
 
 def test_an_option_that_the_backend_lacks_is_named(tmp_path: Path) -> None:

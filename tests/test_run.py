@@ -71,11 +71,38 @@ def test_a_block_that_was_committed_is_not_run_again(tmp_path: Path) -> None:
     block = keys(5, r0002="poison")
     worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=1)
     first, again = worker(block).to_pylist(), worker(block).to_pylist()
-    assert first == again == [{"fatal": None, "ok": 4, "transient": 0, "rejected": 0, "bad_input": 1}]
+    counts = {"ok": 4, "transient": 0, "rejected": 0, "bad_input": 1}
+    assert first == again == [{"fatal": None, "unasked": None, **counts}]
     assert worked_on(log) == block["id"].to_pylist()
     worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=2)
     worker(block)
     assert worked_on(log) == block["id"].to_pylist() * 2
+
+
+def test_rows_that_were_not_asked_about_are_not_there_and_end_the_worker(tmp_path: Path) -> None:
+    table = Table(str(tmp_path / "t"), SHOUT)
+    block = keys(6, r0002="unpaid", r0003="poison", r0004="unpaid")
+    worker = _Worker(Shout, {}, Source(block), table, generation=1)
+    (told,) = worker(block.slice(0, 5)).to_pylist()
+    assert told == {"fatal": None, "unasked": "row 0002", "ok": 2, "transient": 0, "rejected": 0, "bad_input": 1}
+    assert table.index()["id"].to_pylist() == ["0000", "0001", "0003"]
+    (told,) = worker(block.slice(5)).to_pylist()  # does nothing more
+    assert told == {"fatal": None, "unasked": "row 0002", "ok": 0, "transient": 0, "rejected": 0, "bad_input": 0}
+    assert len(table.parts()) == 1
+    _Worker(Shout, {}, Source(block), table, generation=2)(block.take([2, 4]))
+    assert len(table.parts()) == 1  # of nothing there is no part
+
+
+@pytest.mark.ray
+def test_what_others_have_in_hand_is_committed_before_a_stage_stops_for_want_of_money(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    table = Table(str(tmp_path / "t"), SHOUT)
+    source = Source(keys(12, r0010="unpaid"))
+    with pytest.raises(Fatal, match=r"^row 0010$"):
+        run_stage(Shout, {"sleep_sec": 0.2}, source, table, rows_per_block=3, workers=2, num_cpus=0.5)
+    assert sorted(table.index()["id"].to_pylist()) == [f"{i:04}" for i in range(12) if i != 10]
+    assert table.done_mark() is None
 
 
 def test_a_large_job_hands_ray_several_blocks_at_a_time() -> None:

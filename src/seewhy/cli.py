@@ -40,10 +40,28 @@ def run(
 
 
 @app.command()
-def plan(path: StudyPath, limit: Limit = None) -> None:
-    """Show what `run` would do, and how many rows are new to each stage."""
+def plan(
+    path: StudyPath,
+    pilot: Annotated[
+        int | None,
+        typer.Option("--pilot", min=2, metavar="ROWS", help="ask the models about so many random rows and forecast"),
+    ] = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show what `run` would do, and how many rows are new to each stage.
+
+    With --pilot 50 also what captions and descriptions will take: calls, tokens, money and time, by 50 rows at random.
+    """
     from seewhy.steps.order import plans
 
+    if pilot is not None:
+        from seewhy.steps import pilot as step
+
+        for forecast in step.run(load_study(path, limit=limit), pilot, Reporter(quiet=quiet)):
+            for line in step.told(forecast):
+                print(line)
+        return
     grid = Grid("stage", "rows", "new", "note", box=None, pad_edge=False)
     for one in plans(load_study(path, limit=limit)):
         shown = [("?" if n is None else f"{n:,}") for n in (one.rows, one.new)]

@@ -13,6 +13,9 @@ REJECTED = "rejected"
 BAD_INPUT = "bad_input"
 """Not an image, too large, 404: recorded, never tried again unless its source changes."""
 
+NOT_ASKED = "not_asked"
+"""Reason of a row for which the money ran out before its call: no outcome, never stored, and the stage stops."""
+
 KINDS = (TRANSIENT, REJECTED, BAD_INPUT)
 
 

@@ -63,7 +63,7 @@ class Price:
 
 
 def price_of(
-    model: str, *, batch: bool = False, on: date, overrides: Mapping[str, Mapping[str, float]] | None = None
+    model: str, *, batch: bool = False, on: date, overrides: Mapping[str, Mapping[Any, float]] | None = None
 ) -> Price:
     """The price of a model on a day.
 
@@ -170,12 +170,12 @@ class Budget:
     def refusal(self, most_usd: float) -> str:
         """Why a call is not made, for people."""
         return (
-            f"the budget is used up: {_usd(self.spent_usd)} of {_usd(self.cap_usd)} spent, and one more call can cost "
-            f"up to {_usd(self.needs_usd(most_usd))}. What was answered is kept: raise the budget above "
-            f"{_usd(self.spent_usd + self.needs_usd(most_usd))} and run again to go on from there"
+            f"the budget is used up: {format_usd(self.spent_usd)} of {format_usd(self.cap_usd)} spent, and one more "
+            f"call can cost up to {format_usd(self.needs_usd(most_usd))}. What was answered is kept: raise the budget "
+            f"above {format_usd(self.spent_usd + self.needs_usd(most_usd))} and run again to go on from there"
         )
 
 
-def _usd(amount: float) -> str:
+def format_usd(amount: float) -> str:
     """Cents where that says it, more digits where cents would say nothing."""
-    return f"{amount:.2f} USD" if amount >= 1 else f"{amount:.6f} USD"
+    return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.6f} USD"

@@ -21,10 +21,11 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from seewhy.failure import KINDS, TRANSIENT, Fatal
+from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
-from seewhy.schema import ERROR_KIND, ID
+from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
 
@@ -99,7 +100,8 @@ def run_stage(
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
     Raises:
-        Fatal: what a worker raised so, a table that does not add up, or too many failed rows.
+        Fatal: what a worker raised so, a table that does not add up, or too many failed rows. Where a stage has left
+            rows unasked (failure.NOT_ASKED), once all workers have committed what they have.
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
@@ -165,11 +167,15 @@ def _map_blocks(
         compute=ActorPoolStrategy(min_size=fewest, max_size=most),
         **{name: value for name, value in resources.items() if value is not None},
     )
+    stopped = None
     for row in dataset.iter_rows():
-        fatal = row.pop("fatal")
+        fatal, unasked = row.pop("fatal"), row.pop("unasked")
         if fatal is not None:
             raise Fatal(fatal)
+        stopped = unasked or stopped
         yield {name: count for name, count in row.items() if count}
+    if stopped is not None:
+        raise Fatal(stopped)
 
 
 def check_room(
@@ -198,6 +204,7 @@ class _Worker:
     """Lives in an actor: reads a block's rows, runs the stage, commits the result, returns the counts.
 
     Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
+    A worker whose stage left a row unasked does nothing more, while others finish their blocks.
     """
 
     def __init__(
@@ -207,6 +214,7 @@ class _Worker:
         self._table = table
         self._generation = generation
         self._fatal: str | None = None
+        self._unasked: str | None = None
         try:
             self._stage = stage(**stage_args)
         except Fatal as error:
@@ -217,21 +225,32 @@ class _Worker:
     def __call__(self, keys: pa.Table) -> pa.Table:
         counts = dict.fromkeys(("ok", *KINDS), 0)
         try:
-            if self._fatal is None:
+            if self._fatal is None and self._unasked is None:
                 counts = self._commit(keys)
         except Fatal as error:
             self._fatal = str(error)
-        return pa.table({"fatal": pa.array([self._fatal], pa.string()), **{k: [n] for k, n in counts.items()}})
+        why = {"fatal": self._fatal, "unasked": self._unasked}
+        told = {name: pa.array([text], pa.string()) for name, text in why.items()}
+        return pa.table({**told, **{name: [count] for name, count in counts.items()}})
 
     def _commit(self, keys: pa.Table) -> dict[str, int]:
         kinds = self._table.committed(keys.column(ID), generation=self._generation)
         if kinds is None:
             rows = self._stage(read_block(self._source, keys))
             check_ids(self._stage, keys, rows)
-            self._table.append(rows, generation=self._generation)
+            rows = self._asked(rows)
+            if len(rows):
+                self._table.append(rows, generation=self._generation)
             kinds = rows.column(ERROR_KIND)
         outcomes = [kind or "ok" for kind in kinds.to_pylist()]
         return {name: outcomes.count(name) for name in ("ok", *KINDS)}
+
+    def _asked(self, rows: pa.Table) -> pa.Table:
+        """Without those that nobody was asked about: they have no outcome, and the next run finds them missing."""
+        unasked = pc.fill_null(pc.equal(rows.column(REASON), NOT_ASKED), False)
+        if pc.any(unasked).as_py():
+            self._unasked = rows.filter(unasked).column(DETAIL)[0].as_py()
+        return rows.filter(pc.invert(unasked))
 
 
 def read_block(source: Source, keys: pa.Table) -> pa.Table:

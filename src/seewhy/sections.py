@@ -27,6 +27,22 @@ def _bytes(value: Any) -> Any:
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 
 
+def _usd(value: Any) -> Any:
+    """``25 USD`` -> 25."""
+    if not isinstance(value, str):
+        return value
+    amount, _, currency = value.strip().partition(" ")
+    try:
+        if currency.strip().upper() not in ("", "USD"):
+            raise ValueError
+        return float(amount)
+    except ValueError:
+        raise ValueError("a sum is a number of USD, such as 25 or 25 USD") from None
+
+
+Usd = Annotated[float, BeforeValidator(_usd), Field(ge=0, allow_inf_nan=False)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
 
@@ -122,6 +138,9 @@ class VisionModel(Section):
     device: str = "auto"
     batch_size: Positive | None = None
     trust_remote_code: bool = False
+    requests_per_minute: Annotated[float, Field(ge=1)] | None = None
+    """That the service allows, for all workers together; None, here and for tokens: found out from its refusals."""
+    tokens_per_minute: Annotated[float, Field(ge=1)] | None = None
     options: dict[str, Any] = {}
     """Further keyword arguments of the backend's own: see HfBackend, GeminiBackend, OpenAIBackend."""
     resources: Resources = Resources()
@@ -136,6 +155,8 @@ class VisionModel(Section):
             raise ValueError(f"backend {self.backend} needs `model`: the name that the service knows it by")
         if self.backend == "openai" and "base_url" not in self.options:
             raise ValueError("backend openai needs options: {base_url: ...}, such as http://localhost:8000/v1")
+        if self.backend not in ONLINE and (self.requests_per_minute or self.tokens_per_minute):
+            raise ValueError(f"backend {self.backend} asks no service, so it takes no limits a minute")
         if self.backend == "gemini" and self.revision is not None:
             raise ValueError("backend gemini takes no `revision`: the model's name holds its version")
         return self

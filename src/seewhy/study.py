@@ -24,6 +24,7 @@ from seewhy.sections import (
     Section,
     TrainImage,
     TrainText,
+    Usd,
 )
 
 
@@ -41,6 +42,13 @@ class Study(Section):
     """Only the first so many rows of the manifest."""
     max_failed_fraction: Fraction = 0.2
     retry: list[Literal["transient", "rejected", "bad_input"]] = Field(default=["transient"])
+    budget: Usd | None = None
+    """USD that all calls to services may cost together, those of earlier runs in this workspace included; no call is
+    made that could break it. None: any sum."""
+    prices: dict[str, dict[Literal["in", "out"], Usd]] = Field(default={})
+    """By model, in place of those in prices.json: ``{in: USD, out: USD}`` a million tokens."""
+    usd_per_gpu_hour: Usd | None = None
+    """What a GPU of the cluster costs, for `seewhy plan --pilot`."""
     fetch: Fetch = Fetch()
     caption: Caption = Caption()
     train_text: TrainText = TrainText()

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 from google.oauth2.credentials import Credentials
 
-from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
+from seewhy.failure import BAD_INPUT, NOT_ASKED, TRANSIENT, Failure, Fatal
 from seewhy.vlm.base import Answer, Request
 from seewhy.vlm.gemini import GeminiBackend
 from seewhy.vlm.online import Online, Reply, check, cut_off, refused
 from seewhy.vlm.openai import OpenAIBackend
-from seewhy.vlm.pace import Outcome
+from seewhy.vlm.pace import Outcome, OutOfBudget
 from tests.vlm.gemini_stub import gemini_stub
 from tests.vlm.models import picture
 from tests.vlm.openai_stub import openai_stub
@@ -39,10 +39,11 @@ class Watch:
     ended: list[Outcome] = field(default_factory=list)
     wait_sec: float = 0.0
     most: int | None = None
+    then: Fatal = field(default_factory=lambda: Fatal("the desk is gone"))
 
     async def begin(self, tokens: int) -> None:
         if self.most is not None and len(self.begun) >= self.most:
-            raise Fatal("the budget is spent")
+            raise self.then
         self.begun.append(tokens)
         await asyncio.sleep(self.wait_sec)
 
@@ -127,10 +128,24 @@ def test_a_pace_that_stops_the_job_stops_it_and_hears_the_end_of_what_it_let_beg
 
     watch = Watch(most=3)
     backend = online(ask, pace=watch)
-    with pytest.raises(Fatal, match="budget"):
+    with pytest.raises(Fatal, match="the desk is gone"):
         backend.generate(asks(10))
     backend.close()
     assert len(watch.begun) == len(watch.ended) == 3
+
+
+def test_when_the_money_runs_out_calls_in_flight_are_answered_and_the_others_not_asked():
+    async def ask(request: Request) -> Reply:
+        await asyncio.sleep(0.3)
+        return Reply(Answer(f"a{request.id}", None, "stop", 30, 4))
+
+    watch = Watch(most=3, then=OutOfBudget("the budget is used up"))
+    backend = online(ask, pace=watch)
+    answers = backend.generate(asks(5))
+    backend.close()
+    assert [answer.text for answer in answers] == ["a0", "a1", "a2", None, None]
+    assert [answer.failure for answer in answers[3:]] == [Failure(TRANSIENT, NOT_ASKED, "the budget is used up")] * 2
+    assert len(watch.ended) == 3
 
 
 def test_waiting_for_the_pace_uses_up_no_time():

@@ -11,7 +11,8 @@ from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.sections import ONLINE, VisionModel
 from seewhy.steps import fetch
-from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
+from seewhy.steps.plan import Plan, need_done
+from seewhy.steps.vision import Asking, run_vision_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
 
@@ -33,29 +34,16 @@ def source(study: Study) -> Source:
 
 
 def plan(study: Study) -> Plan:
-    waiting = fetch.plan(study).new
-    if waiting:
-        return Plan("caption", table(study).url, None, None, f"waits for fetch, which has {waiting:,} new rows")
-    return plan_stage("caption", study, source(study), table(study))
+    return fetch.plan_for_images("caption", study, table(study))
 
 
 def run(study: Study, reporter: Reporter) -> None:
     need_done(fetch.table(study), fetch.source(study), step="caption", before="fetch")
-    settings = config(study)
-    arguments = _arguments(study)
-    if settings.get("revision"):
-        arguments["revision"] = settings["revision"]  # the exact commit, so that every worker runs what the name says
-    run_row_stage(
-        "caption",
-        study,
-        reporter,
-        stage=Caption,
-        stage_args=arguments,
-        source=source(study),
-        table=table(study),
-        config=settings,
-        resources=study.caption.resources,
-    )
+    run_vision_stage(study, reporter, asking(study))
+
+
+def asking(study: Study) -> Asking:
+    return Asking("caption", study.caption, Caption, _arguments(study), source(study), table(study), config(study))
 
 
 def _arguments(study: Study) -> dict[str, Any]:

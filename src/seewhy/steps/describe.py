@@ -9,8 +9,9 @@ from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import caption, explain_images
 from seewhy.steps.photos import Photos, gather_photos
-from seewhy.steps.plan import Plan, plan_stage, run_row_stage
+from seewhy.steps.plan import Plan, plan_stage
 from seewhy.steps.sample import sampled
+from seewhy.steps.vision import Asking, run_vision_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
 
@@ -65,21 +66,19 @@ def plan(study: Study) -> Plan:
 def run(study: Study, reporter: Reporter) -> None:
     photos = gather_photos(study, step="describe")
     for control in controls(study):
-        settings = config(study, photos, control)
-        arguments = _arguments(study, photos.classes, control)
-        if settings.get("revision"):
-            arguments["revision"] = settings["revision"]
-        run_row_stage(
-            "describe" if control == MAP else f"describe ({control})",
-            study,
-            reporter,
-            stage=Describe,
-            stage_args=arguments,
-            source=source(study, photos, control),
-            table=table(study, photos, control),
-            config=settings,
-            resources=study.describe.resources,
-        )
+        run_vision_stage(study, reporter, asking(study, photos, control))
+
+
+def asking(study: Study, photos: Photos, control: str) -> Asking:
+    return Asking(
+        "describe" if control == MAP else f"describe ({control})",
+        study.describe,
+        Describe,
+        _arguments(study, photos.classes, control),
+        source(study, photos, control),
+        table(study, photos, control),
+        config(study, photos, control),
+    )
 
 
 def _arguments(study: Study, classes: Sequence[str], control: str) -> dict[str, Any]:

@@ -55,11 +55,20 @@ def _distinct_images(study: Study, parts: tuple[str, ...]) -> Source:
     return Source(keys, (Stored(parts, {"image": "image"}),))
 
 
+def plan_for_images(step: str, study: Study, table: Table) -> Plan:
+    """What a stage over all distinct images would do."""
+    waiting = plan(study).new
+    if waiting:
+        return Plan(step, table.url, None, None, f"waits for fetch, which has {waiting:,} new rows")
+    return plan_stage(step, study, distinct_images(study), table)
+
+
 def plan(study: Study) -> Plan:
     return plan_stage("fetch", study, source(study), table(study), retry_reasons=_allowed_now(study))
 
 
-def run(study: Study, reporter: Reporter) -> None:
+def run(study: Study, reporter: Reporter, some: Source | None = None) -> None:
+    """All the study's images, or `some` of `source`."""
     settings = study.fetch
     tell(study, reporter)
     run_row_stage(
@@ -79,7 +88,7 @@ def run(study: Study, reporter: Reporter) -> None:
             "schemes": schemes(study),
             "roots": roots(study),
         },
-        source=source(study),
+        source=some or source(study),
         table=table(study),
         config=_config(study),
         resources=settings.resources,

@@ -9,7 +9,7 @@ from seewhy.run import Source
 from seewhy.score import Score, identity
 from seewhy.sections import Score as Asked
 from seewhy.steps import fetch
-from seewhy.steps.plan import Plan, need_done, plan_stage, run_row_stage
+from seewhy.steps.plan import Plan, need_done, run_row_stage
 from seewhy.study import Study
 from seewhy.table import Table, digest
 
@@ -28,10 +28,7 @@ def source(study: Study) -> Source:
 
 
 def plan(study: Study) -> Plan:
-    waiting = fetch.plan(study).new
-    if waiting:
-        return Plan("score", table(study).url, None, None, f"waits for fetch, which has {waiting:,} new rows")
-    return plan_stage("score", study, source(study), table(study))
+    return fetch.plan_for_images("score", study, table(study))
 
 
 def run(study: Study, reporter: Reporter) -> None:

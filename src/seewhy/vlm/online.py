@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 import aiohttp
 from PIL import Image
 
-from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
+from seewhy.failure import BAD_INPUT, NOT_ASKED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import by_status
 from seewhy.images import ORIENTATION_TAG, UPRIGHT, decode
 from seewhy.overlay import encode_jpeg
 from seewhy.vlm.base import Answer, Request
-from seewhy.vlm.pace import Outcome, Pace
+from seewhy.vlm.pace import Outcome, OutOfBudget, Pace
 
 T = TypeVar("T")
 
@@ -68,7 +68,8 @@ class Online:
     asked too much is asked too much by all of them; with a pace it is told, and only the request itself waits. A
     request keeps its place among those in flight while it waits, so that a service in trouble is asked less.
 
-    The tokens of an answer are those of all its tries: each of them is paid for.
+    The tokens of an answer are those of all its tries: each of them is paid for. A request that the pace has no money
+    for is not asked, which is its failure's reason; those in flight go on.
 
     Args:
         ask: one call. Raises ``Fatal`` for what stops the job and nothing else; may be cancelled at any time.
@@ -152,7 +153,10 @@ class Online:
             tried = 0
             while True:
                 tried += 1
-                deadline += await self._begin(request)
+                try:
+                    deadline += await self._begin(request)
+                except OutOfBudget as error:  # others are under way, and paid for
+                    return Answer(None, Failure(TRANSIENT, NOT_ASKED, str(error)), None, read, written)
                 reply = await self._call(request, min(self._timeout_sec, deadline - _now()))
                 read, written = _sum(read, reply.answer.tokens_in), _sum(written, reply.answer.tokens_out)
                 answer = replace(reply.answer, tokens_in=read, tokens_out=written)

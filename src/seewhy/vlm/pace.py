@@ -7,6 +7,12 @@ asyncio task. It tries nothing again without a new ``begin``: a call that was re
 from dataclasses import dataclass
 from typing import Protocol
 
+from seewhy.failure import Fatal
+
+
+class OutOfBudget(Fatal):
+    """The next call could break the budget. The message says what was spent, the cap, and how to go on."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,7 +44,8 @@ class Pace(Protocol):
             tokens: that it will read and write, about; an upper bound keeps a budget to the cent.
 
         Raises:
-            Fatal: the call would break the budget. The message says what was spent, the cap, and how to go on.
+            OutOfBudget: the call could break the budget, and so could every later one of its size. Calls in flight
+                go on.
         """
         ...
 

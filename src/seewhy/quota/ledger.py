@@ -1,0 +1,43 @@
+"""The file that says what a study has spent on services, never less."""
+
+from datetime import UTC, datetime
+
+from seewhy.storage import read_json, write_json
+
+_STEPS = 100
+"""The file is written ahead by a hundredth of the budget: what a desk that dies can lose of it."""
+_STEP_USD = 1.0
+"""And by so much where there is no budget."""
+
+
+class Ledger:
+    """Written ahead of spending, and put right when nothing is under way.
+
+    Args:
+        url: of the file; made at the first write.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.at_most_usd = spent_at_most_usd(url)
+
+    def cover(self, needed_usd: float, cap_usd: float) -> None:
+        """Makes the file say at least so much; ahead of that, no more than the cap."""
+        if needed_usd > self.at_most_usd:
+            ahead = _STEP_USD if cap_usd == float("inf") else cap_usd / _STEPS
+            self._write(max(needed_usd, min(cap_usd, needed_usd + ahead)))
+
+    def settle(self, spent_usd: float) -> None:
+        """Makes the file say just this."""
+        if spent_usd != self.at_most_usd:
+            self._write(spent_usd)
+
+    def _write(self, at_most_usd: float) -> None:
+        write_json(self._url, {"at_most_usd": at_most_usd, "as_of": datetime.now(UTC).isoformat(timespec="seconds")})
+        self.at_most_usd = at_most_usd
+
+
+def spent_at_most_usd(url: str) -> float:
+    """What a ledger says; 0 where there is none yet."""
+    found = read_json(url)
+    return 0.0 if found is None else float(found["at_most_usd"])

@@ -1,0 +1,58 @@
+"""What a study's calls to a service must keep to: one desk for its workspace, a limit a service, one budget for all."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from seewhy import storage
+from seewhy.failure import Fatal
+from seewhy.prices import Price, price_of
+from seewhy.quota import Quota
+from seewhy.sections import ONLINE, VisionModel
+from seewhy.study import Study
+from seewhy.vlm.base import Decoding
+
+_FIRST_A_MINUTE = 600.0
+"""Calls a minute that a service of unknown limit is asked to begin with: ten a second."""
+
+
+def quota(study: Study, asked: VisionModel) -> Quota | None:
+    """None for a model that runs here.
+
+    Raises:
+        Fatal: the study has a budget and nobody knows the model's price.
+    """
+    if asked.backend not in ONLINE:
+        return None
+    return Quota(
+        name=storage.join(study.workspace, "quota"),
+        service=service(asked),
+        requests_per_window=asked.requests_per_minute,
+        tokens_per_window=asked.tokens_per_minute,
+        first_requests=_FIRST_A_MINUTE,
+        budget_usd=study.budget,
+        price=price(study, asked),
+        tokens_out_most=asked.max_tokens or Decoding().max_new_tokens,
+        ledger=ledger(study),
+    )
+
+
+def service(asked: VisionModel) -> str:
+    """What has a limit of its own: a model, in the place where it is served."""
+    places: list[Any] = [asked.options.get(name) for name in ("project", "location", "base_url")]
+    return " ".join(str(one) for one in (asked.backend, asked.model, *places) if one)
+
+
+def price(study: Study, asked: VisionModel, *, batch: bool = False) -> Price | None:
+    """Of today. None where it is not known and there is no budget that needs it."""
+    try:
+        return price_of(asked.model or "", batch=batch, on=datetime.now(UTC).date(), overrides=study.prices)
+    except Fatal as error:
+        if study.budget is None:
+            return None
+        raise Fatal(
+            f"a budget needs a price: {error}, as in prices: {{{asked.model}: {{in: 0.3, out: 2.5}}}}"
+        ) from error
+
+
+def ledger(study: Study) -> str:
+    return storage.join(study.workspace, "spent.json")

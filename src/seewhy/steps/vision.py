@@ -1,0 +1,99 @@
+"""Running a stage that asks a vision-language model: the exact revision, the pace of a service, and what it came to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seewhy.prices import Price, format_usd
+from seewhy.progress import Reporter
+from seewhy.quota import Quota
+from seewhy.run import Source, Stage
+from seewhy.schema import ID
+from seewhy.sections import VisionModel
+from seewhy.steps import pace
+from seewhy.steps.plan import run_row_stage
+from seewhy.study import Study
+from seewhy.table import Table
+
+
+@dataclass(frozen=True)
+class Used:
+    """Tokens of a table's rows, where they were counted.
+
+    Attributes:
+        rows: that carry a count, failed ones among them: a refusal is paid for too.
+    """
+
+    rows: int
+    tokens_in: int
+    tokens_out: int
+
+    def cost_usd(self, price: Price) -> float:
+        return price.cost_usd(self.tokens_in, self.tokens_out) if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A stage that asks a model, over all rows that a study has for it."""
+
+    step: str
+    asked: VisionModel
+    stage: type[Stage]
+    stage_args: Mapping[str, Any]
+    source: Source
+    table: Table
+    config: Mapping[str, Any]
+
+    def arguments(self, quota: Quota | None) -> dict[str, Any]:
+        """Of the stage, with what its name and its study settle."""
+        arguments = dict(self.stage_args)
+        if self.config.get("revision"):
+            arguments["revision"] = self.config["revision"]  # the exact commit: every worker runs what the name says
+        if quota is not None:
+            arguments["pace"] = quota
+        return arguments
+
+
+def run_vision_stage(study: Study, reporter: Reporter, work: Asking) -> None:
+    """``run_row_stage``, at the pace of the service; says what the answers cost where a service gave them."""
+    quota = pace.quota(study, work.asked)
+    try:
+        run_row_stage(
+            work.step,
+            study,
+            reporter,
+            stage=work.stage,
+            stage_args=work.arguments(quota),
+            source=work.source,
+            table=work.table,
+            config=work.config,
+            resources=work.asked.resources,
+        )
+    finally:
+        spent = None if quota is None else quota.settle()
+    if quota is not None:
+        tokens = used(work.table, work.source.keys.column(ID))
+        reporter.say(f"{work.step}: {_told(study, work.asked, tokens, spent)}")
+
+
+def used(table: Table, ids: pa.ChunkedArray) -> Used:
+    """By the rows of `ids` as they stand now; an earlier try of a row that was asked again is not in it."""
+    rows = read = written = 0
+    for batch in table.batches(["tokens_in", "tokens_out"], only_ok=False, ids=ids):
+        known = batch.filter(pc.is_valid(batch["tokens_in"]))
+        rows += len(known)
+        read += pc.sum(known["tokens_in"]).as_py() or 0
+        written += pc.sum(known["tokens_out"]).as_py() or 0
+    return Used(rows, read, written)
+
+
+def _told(study: Study, asked: VisionModel, tokens: Used, spent: float | None) -> str:
+    price = pace.price(study, asked)
+    cost = "of no known price" if price is None else f"about {format_usd(tokens.cost_usd(price))}"
+    said = f"{tokens.tokens_in:,} tokens read and {tokens.tokens_out:,} written for these rows, {cost}"
+    if study.budget is not None and spent is not None:
+        said += f"; {format_usd(spent)} of the budget of {format_usd(study.budget)} spent"
+    return said
