@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from google import genai
-from google.auth.credentials import AnonymousCredentials
+from google.oauth2.credentials import Credentials
 from google.genai import types
 
 from seewhy.vlm.base import Request
@@ -45,7 +45,7 @@ def by_backend(url: str, given: list[bytes]) -> float:
         model=MODEL,
         project="p",
         base_url=url,
-        credentials=AnonymousCredentials(),
+        credentials=Credentials(token="of-the-benchmark"),
         temperature=0.0,
         concurrency=IN_FLIGHT,
     )
@@ -87,7 +87,7 @@ def by_bare_client(url: str, given: list[bytes]) -> float:
 def by_threads(url: str, given: list[bytes]) -> float:
     options = types.HttpOptions(base_url=url, api_version="v1")
     client = genai.Client(
-        vertexai=True, project="p", location="global", credentials=AnonymousCredentials(), http_options=options
+        vertexai=True, project="p", location="global", credentials=Credentials(token="of-the-benchmark"), http_options=options
     )
 
     def ask(image: bytes) -> str | None:
