@@ -1,13 +1,11 @@
-"""What a header, a status or an exception is taken to mean."""
+"""What a header or a status is taken to mean."""
 
 import time
 from email.utils import formatdate
 
 import pytest
-from yarl import URL
 
 from seewhy.fetch.reasons import by_status, retry_after_sec
-from seewhy.fetch.web import explained
 
 
 @pytest.mark.parametrize(
@@ -25,8 +23,3 @@ def test_a_status_decides_the_kind_alone():
     transient = [status for status in range(300, 600) if by_status(status).kind == "transient"]
     assert transient == [408, 425, 429, *range(500, 600)]
     assert by_status(404).reason == "http_404"
-
-
-def test_errors_nobody_foresaw_are_not_swallowed():
-    with pytest.raises(KeyError):
-        explained(KeyError("a bug of ours"), URL("http://a/"))

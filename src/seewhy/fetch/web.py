@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-import socket
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,13 +14,15 @@ from yarl import URL
 
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure
 from seewhy.fetch.addresses import AddressRule, ForbiddenAddress, GuardedResolver, literal_address
+from seewhy.fetch.connection import cause_of, reason_of
 from seewhy.fetch.reasons import NotFetched, by_status, retry_after_sec
 
 WEB = ("http", "https")
 REDIRECTS = (301, 302, 303, 307, 308)
 ACCEPT = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,*/*;q=0.1"
 NOT_ESCAPED = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
-NO_SUCH_HOST = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
+LASTING = ("bad_certificate", "no_such_host", "bad_response", "bad_encoding", "bad_url")
+"""Troubles of a connection that stay until the manifest or its host changes. All others may pass."""
 COMPRESSED = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits
 
 
@@ -241,34 +242,10 @@ def redirected(error: NotFetched) -> NotFetched:
 
 
 def explained(error: Exception, url: URL) -> NotFetched:
-    """What aiohttp raised, as kind and reason, by its type and error numbers alone."""
-    cause = getattr(error, "os_error", error)
+    """What aiohttp raised, as kind and reason."""
+    cause = cause_of(error)
     if isinstance(cause, ForbiddenAddress):
         return NotFetched(BAD_INPUT, "forbidden_address", f"{url.raw_host}: {cause}")
-    if isinstance(cause, socket.gaierror):
-        # The resolver's own trouble passes; a name that is not registered stays so until the manifest changes.
-        if cause.errno in NO_SUCH_HOST:
-            return NotFetched(BAD_INPUT, "no_such_host", str(url.raw_host))
-        return NotFetched(TRANSIENT, "dns_failed", f"{url.raw_host}: {cause.strerror}")
-    for types, kind, reason in REASONS:
-        if isinstance(error, types):
-            detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(error).__name__
-            return NotFetched(kind, reason, f"{shown(url)}: {detail}")
-    raise error
-
-
-# In order: the first that fits names the reason.
-REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = [
-    (aiohttp.ClientConnectorCertificateError, BAD_INPUT, "bad_certificate"),
-    (aiohttp.ClientSSLError, TRANSIENT, "tls_failed"),
-    (aiohttp.ConnectionTimeoutError, TRANSIENT, "connect_timeout"),
-    (aiohttp.SocketTimeoutError, TRANSIENT, "stalled"),
-    (TimeoutError, TRANSIENT, "timeout"),
-    (aiohttp.ClientConnectorError, TRANSIENT, "connect_failed"),
-    (aiohttp.ClientPayloadError, TRANSIENT, "incomplete_body"),
-    (aiohttp.ClientResponseError, BAD_INPUT, "bad_response"),  # it does not speak HTTP
-    (zlib.error, BAD_INPUT, "bad_encoding"),
-    (aiohttp.InvalidURL, BAD_INPUT, "bad_url"),
-    ((aiohttp.ClientError, OSError), TRANSIENT, "disconnected"),
-    (ValueError, BAD_INPUT, "bad_url"),  # a host that cannot be encoded
-]
+    reason = reason_of(error)
+    detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(error).__name__
+    return NotFetched(BAD_INPUT if reason in LASTING else TRANSIENT, reason, f"{shown(url)}: {detail}")

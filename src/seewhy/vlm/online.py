@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, TypeVar
 
-import aiohttp
 from PIL import Image
 
 from seewhy.failure import BAD_INPUT, NOT_ASKED, TRANSIENT, Failure, Fatal
+from seewhy.fetch.connection import BEFORE_SENDING, reason_of
 from seewhy.fetch.reasons import by_status
 from seewhy.images import ORIENTATION_TAG, UPRIGHT, decode
 from seewhy.overlay import encode_jpeg
@@ -229,26 +229,21 @@ def by_answer(status: int, message: str) -> Failure:
 
 
 def by_error(error: Exception) -> Reply:
-    """What an error of the connection stands for, by its type: all of them pass, but for a certificate.
+    """What an error of the connection stands for, see ``fetch.connection``: all of them pass, but for a certificate.
+
+    Its reason is connect_failed, connect_timeout, tls_failed, dns_failed, no_such_host, timeout, stalled,
+    incomplete_body, malformed_answer (no HTTP) or disconnected.
 
     Raises:
         Fatal: the service shows a certificate that is not its own.
     """
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    reason, detail = reason_of(error), f"{type(error).__name__}: {error}"[:LONGEST_DETAIL]
+    if reason == "bad_certificate":
         raise Fatal(f"the service cannot prove who it is, so nothing was sent: {error}") from error
-    detail = f"{type(error).__name__}: {error}"[:LONGEST_DETAIL]
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return refused(Failure(TRANSIENT, "connect_failed", detail))
-    return cut_off(Failure(TRANSIENT, next(reason for kind, reason in _REASONS if isinstance(error, kind)), detail))
-
-
-# In order: the first that fits names the reason.
-_REASONS: list[tuple[type[Exception], str]] = [
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientPayloadError, "incomplete_body"),
-    (aiohttp.ClientResponseError, "malformed_answer"),  # it does not speak HTTP
-    (Exception, "disconnected"),
-]
+    if reason == "bad_response":
+        return Reply(malformed(detail))
+    failure = Failure(TRANSIENT, reason, detail)
+    return refused(failure) if reason in BEFORE_SENDING else cut_off(failure)
 
 
 def malformed(detail: str, tokens_in: int | None = None, tokens_out: int | None = None) -> Answer:
