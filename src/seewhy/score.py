@@ -116,14 +116,11 @@ def identity(
     templates: Sequence[str] = PLAIN,
     revision: str | None = None,
     dtype: str = "auto",
-    device: str = "auto",
-    batch_size: int = 32,
-    decode_threads: int = 4,
 ) -> dict[str, object]:
-    """All that changes a score, for the name of its table, from the arguments of ``Score``; reads no weights of a hub.
+    """All that changes a score, for the name of its table; reads no weights of a hub.
 
-    ``revision`` comes out as the exact commit, a folder's files as a digest. ``device``, ``batch_size`` and
-    ``decode_threads`` change nothing but float noise, and are left out; ``dtype`` stays as it was asked for.
+    ``revision`` comes out as the exact commit, a folder's files as a digest; ``dtype`` stays as it was asked for. The
+    other arguments of ``Score`` change nothing but float noise.
 
     Raises:
         Fatal: no such model, none that may be read, or one that cannot score texts.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,8 @@ from seewhy.fetch.reasons import retry_after_sec
 from seewhy.images import BadImage
 from seewhy.vlm import online
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
-from seewhy.vlm.online import Online, Reply, refused
+from seewhy.vlm.online import Calls, Online, Reply, refused
+from seewhy.vlm.settings import dealt
 
 VERSION = 1
 """Goes up with every change of what the same model, image and prompt give."""
@@ -47,27 +49,14 @@ STORED_TYPES = {
 """Ends of the gs:// URIs that the service reads, and the MIME types that it wants to be told."""
 
 
-class GeminiBackend:
-    """Answers requests with a Gemini model on Vertex AI, by ``generateContent``, many at once.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which Gemini is asked, and what it is told beside the prompt and ``Decoding``.
 
-    Images go inline; one that is a string is the gs:// URI of an object that the service fetches itself, and may be a
-    video. Safety filters: an answer that they hold back is a rejected row and never an empty text.
-
-    Failures, beside those of ``images.decode`` (bad_input):
-        rejected: prompt_blocked_* and answer_blocked_* with the service's word for why (safety, recitation, ...),
-            answer_stopped_* for its other reasons, cut_before_text (the token limit came before any text, mostly
-            because the model's thinking counts), empty_answer
-        transient, once all tries are spent: http_429, http_5xx, timeout, connect_failed, disconnected,
-            incomplete_body, malformed_answer, no_candidates, unfinished, credentials_unreachable
-        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI),
-            http_404 of a request with a gs:// URI
-
-    Args:
+    Attributes:
         model: a name such as ``gemini-2.5-flash``, or the whole resource name of a tuned model's endpoint.
         project: of Google Cloud; None for that of the credentials or of the environment.
         location: a region, or ``global``.
-        temperature, top_p, max_new_tokens, seed: see ``Decoding``. A model that thinks spends ``max_new_tokens`` on
-            its thoughts too.
         system_prompt: instruction above the prompt.
         safety: category (see CATEGORIES) -> threshold (see THRESHOLDS), or one threshold for all; None for the
             service's own.
@@ -75,52 +64,68 @@ class GeminiBackend:
         thinking_budget: tokens of thought; 0 for none, -1 for as many as the model likes; None for the model's own.
         base_url: another address of the service, such as a private endpoint's.
         credentials: of google-auth; None for the application default credentials.
-        calls: how the service is asked, see ``Online``: concurrency, tries, timeout_sec, total_timeout_sec,
-            backoff_sec, max_wait_sec, pace.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: a value that the service does not know.
+    """
+
+    model: str
+    project: str | None = None
+    location: str = "global"
+    system_prompt: str | None = None
+    safety: Mapping[str, str] | str | None = None
+    media_resolution: str | None = None
+    thinking_budget: int | None = None
+    base_url: str | None = None
+    credentials: Any = None
+
+    def __post_init__(self) -> None:
+        thresholds(self.safety)
+        if self.media_resolution not in (None, *RESOLUTIONS):
+            raise ValueError(f"media_resolution {self.media_resolution!r} is not one of {', '.join(RESOLUTIONS)}")
+
+
+class GeminiBackend:
+    """Answers requests with a Gemini model on Vertex AI, by ``generateContent``, many at once.
+
+    Images go inline; one that is a string is the gs:// URI of an object that the service fetches itself, and may be a
+    video. Safety filters: an answer that they hold back is a rejected row and never an empty text. A model that thinks
+    spends ``max_new_tokens`` on its thoughts too.
+
+    Failures, beside those of ``images.decode`` (bad_input):
+        rejected: prompt_blocked_* and answer_blocked_* with the service's word for why (safety, recitation, ...),
+            answer_stopped_* for its other reasons, cut_before_text (the token limit came before any text, mostly
+            because the model's thinking counts), empty_answer
+        transient, once all tries are spent: http_429, http_5xx, those of ``online.by_error``, malformed_answer,
+            no_candidates, unfinished, credentials_unreachable
+        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI),
+            http_404 of a request with a gs:// URI
+
+    Args:
+        options: those of ``Settings``, of ``Decoding`` and of ``online.Calls``, by name.
+
+    Raises:
+        TypeError: an unknown option, or no model.
+        ValueError: an option is out of range.
         Fatal: there are no credentials, or no project; and of `generate`, where the service refuses the credentials
             or has no such model. The message says what to do.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        project: str | None = None,
-        location: str = "global",
-        temperature: float = 1.0,
-        top_p: float = 0.95,
-        max_new_tokens: int = 1000,
-        seed: int = 0,
-        system_prompt: str | None = None,
-        safety: Mapping[str, str] | str | None = None,
-        media_resolution: str | None = None,
-        thinking_budget: int | None = None,
-        base_url: str | None = None,
-        credentials: Any = None,
-        **calls: Any,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
+        asked, decoding, calls = dealt(options, Settings, Decoding, Calls)
         self.default_prompt = DEFAULT_PROMPT
         self.max_images = MANY_IMAGES
-        self._model, self._location = model, location
-        self._config = _config(
-            decoding=Decoding(temperature, top_p, max_new_tokens, seed),
-            system_prompt=system_prompt,
-            safety=thresholds(safety),
-            media_resolution=_resolution(media_resolution),
-            thinking_budget=thinking_budget,
-        )
-        self._online = Online(self._ask, self._guess, max_new_tokens, self._end, **calls)
-        credentials, self._project = _credentials(credentials, project)
+        self._model, self._location = asked.model, asked.location
+        self._config = _config(asked, decoding)
+        self._online = Online(self._ask, self._guess, decoding.max_new_tokens, self._end, calls)
+        credentials, self._project = _credentials(asked.credentials, asked.project)
         self._client = genai.Client(
             vertexai=True,
             project=self._project,
-            location=location,
+            location=asked.location,
             credentials=credentials,
             http_options=types.HttpOptions(
-                base_url=base_url,
+                base_url=asked.base_url,
                 api_version="v1",
                 retry_options=types.HttpRetryOptions(attempts=1),  # its own would ignore what the service asks for
             ),
@@ -184,39 +189,23 @@ class GeminiBackend:
         return refused(online.by_answer(error.code, said), limited=limited, retry_after_sec=_asked_to_wait(error))
 
 
-def identity(
-    *,
-    model: str,
-    prompt: str | None = None,
-    project: str | None = None,
-    location: str = "global",
-    temperature: float = 1.0,
-    top_p: float = 0.95,
-    max_new_tokens: int = 1000,
-    seed: int = 0,
-    system_prompt: str | None = None,
-    safety: Mapping[str, str] | str | None = None,
-    media_resolution: str | None = None,
-    thinking_budget: int | None = None,
-    base_url: str | None = None,
-    credentials: Any = None,
-    **calls: Any,
-) -> dict[str, object]:
-    """All that changes an answer, from the arguments of ``GeminiBackend`` and the prompt; asks nobody.
+def identity(*, prompt: str | None = None, **options: Any) -> dict[str, object]:
+    """All that changes an answer, from the options of ``GeminiBackend`` and the prompt; asks nobody.
 
     The project, the address, the credentials and how the service is asked change none, and are left out.
     """
-    online.check(**calls)
+    asked, decoding, _ = dealt(options, Settings, Decoding, Calls)
+    limits = sorted(thresholds(asked.safety).items())
     return {
         "code": VERSION,
-        "model": model,
-        "location": location,
+        "model": asked.model,
+        "location": asked.location,
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
-        "system_prompt": system_prompt,
-        "safety": ", ".join(f"{category}={limit}" for category, limit in sorted(thresholds(safety).items())) or None,
-        "media_resolution": _resolution(media_resolution),
-        "thinking_budget": thinking_budget,
-        **Decoding(temperature, top_p, max_new_tokens, seed).identity(),
+        "system_prompt": asked.system_prompt,
+        "safety": ", ".join(f"{category}={limit}" for category, limit in limits) or None,
+        "media_resolution": asked.media_resolution,
+        "thinking_budget": asked.thinking_budget,
+        **decoding.identity(),
     }
 
 
@@ -363,38 +352,24 @@ def thresholds(safety: Mapping[str, str] | str | None) -> dict[str, str]:
     return plain
 
 
-def _resolution(name: str | None) -> str | None:
-    if name is not None and name not in RESOLUTIONS:
-        raise ValueError(f"media_resolution {name!r} is not one of {', '.join(RESOLUTIONS)}")
-    return name
-
-
-def _config(
-    *,
-    decoding: Decoding,
-    system_prompt: str | None,
-    safety: Mapping[str, str],
-    media_resolution: str | None,
-    thinking_budget: int | None,
-) -> types.GenerateContentConfig:
+def _config(asked: Settings, decoding: Decoding) -> types.GenerateContentConfig:
+    resolution, thinking = asked.media_resolution, asked.thinking_budget
     return types.GenerateContentConfig(
         temperature=decoding.temperature,
         top_p=None if decoding.greedy else decoding.top_p,
         seed=None if decoding.greedy else decoding.seed,
         max_output_tokens=decoding.max_new_tokens,
         candidate_count=1,
-        system_instruction=system_prompt,
+        system_instruction=asked.system_prompt,
         safety_settings=[
             types.SafetySetting(
                 category=types.HarmCategory(f"HARM_CATEGORY_{name}"), threshold=types.HarmBlockThreshold(limit)
             )
-            for name, limit in safety.items()
+            for name, limit in thresholds(asked.safety).items()
         ]
         or None,
-        media_resolution=types.MediaResolution(f"MEDIA_RESOLUTION_{media_resolution.upper()}")
-        if media_resolution
-        else None,
-        thinking_config=None if thinking_budget is None else types.ThinkingConfig(thinking_budget=thinking_budget),
+        media_resolution=types.MediaResolution(f"MEDIA_RESOLUTION_{resolution.upper()}") if resolution else None,
+        thinking_config=None if thinking is None else types.ThinkingConfig(thinking_budget=thinking),
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         should_return_http_response=True,  # we read the body: a malformed one is the service's fault, not the client's
     )

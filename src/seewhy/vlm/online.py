@@ -59,6 +59,44 @@ def cut_off(failure: Failure) -> Reply:
     return Reply(Answer(failure=failure))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """How a service is asked. None of it changes an answer.
+
+    Attributes:
+        concurrency: requests in flight at most.
+        tries: calls for one request at most.
+        timeout_sec: of one call.
+        total_timeout_sec: of one request: its calls and the waits that they lead to. Waiting to be let begin (for a
+            slot, for the pace, for the end of a pause that another request met) does not count.
+        backoff_sec: the random wait before a second try is at most this, and doubles with each try.
+        max_wait_sec: caps the random wait; a service that asks for more leaves the row to the next run.
+        pace: asked before every call, told after it, also where a call was cut off. None: nobody to ask.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    concurrency: int = 64
+    tries: int = 6
+    timeout_sec: float = 120.0
+    total_timeout_sec: float = 600.0
+    backoff_sec: float = 1.0
+    max_wait_sec: float = 60.0
+    pace: Pace | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "tries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be 1 or more")
+        for name in ("timeout_sec", "total_timeout_sec"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
+        for name in ("backoff_sec", "max_wait_sec"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be 0 or more")
+
+
 class Online:
     """Asks a service about requests: ``generate(requests)`` -> as many answers, in their order.
 
@@ -76,17 +114,9 @@ class Online:
         guess: about how many tokens a request will have the model read; asked until one has been answered.
         most_written: tokens that the model may write.
         end: closes what `ask` holds open; awaited on the loop, by ``close``.
-        concurrency: requests in flight at most.
-        tries: calls for one request at most.
-        timeout_sec: of one call.
-        total_timeout_sec: of one request: its calls and the waits that they lead to. Waiting to be let begin (for a
-            slot, for the pace, for the end of a pause that another request met) does not count.
-        backoff_sec: the random wait before a second try is at most this, and doubles with each try.
-        max_wait_sec: caps the random wait; a service that asks for more leaves the row to the next run.
-        pace: asked before every call, told after it, also where a call was cut off. None: nobody to ask.
+        calls: how many at once, how often, how long.
 
     Raises:
-        ValueError: an argument is out of range.
         Fatal: of `generate`, from `ask` or from the pace; calls in flight are cut off.
     """
 
@@ -96,29 +126,10 @@ class Online:
         guess: Callable[[Request], int],
         most_written: int,
         end: Callable[[], Awaitable[None]],
-        *,
-        concurrency: int = 64,
-        tries: int = 6,
-        timeout_sec: float = 120.0,
-        total_timeout_sec: float = 600.0,
-        backoff_sec: float = 1.0,
-        max_wait_sec: float = 60.0,
-        pace: Pace | None = None,
+        calls: Calls,
     ) -> None:
-        check(
-            concurrency=concurrency,
-            tries=tries,
-            timeout_sec=timeout_sec,
-            total_timeout_sec=total_timeout_sec,
-            backoff_sec=backoff_sec,
-            max_wait_sec=max_wait_sec,
-        )
         self._ask, self._guess, self._most_written, self._end = ask, guess, most_written, end
-        self._concurrency = concurrency
-        self._tries = tries
-        self._timeout_sec, self._total_timeout_sec = timeout_sec, total_timeout_sec
-        self._backoff_sec, self._max_wait_sec = backoff_sec, max_wait_sec
-        self._pace = pace
+        self._calls = calls
         self._most_read = 0
         self._resume_at = 0.0  # on the loop's clock
         self._loop: _LoopThread | None = None
@@ -127,7 +138,7 @@ class Online:
         """As many answers as requests, in order. The first call opens the loop's thread."""
         if self._loop is None:
             self._loop = _LoopThread(self._end)
-            self._slots = asyncio.Semaphore(self._concurrency)  # a loop's own, as all that waits
+            self._slots = asyncio.Semaphore(self._calls.concurrency)  # a loop's own, as all that waits
         return self._loop.run(self._all(requests))
 
     def close(self) -> None:
@@ -146,8 +157,9 @@ class Online:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, request: Request) -> Answer:
+        calls = self._calls
         async with self._slots:
-            deadline = _now() + self._total_timeout_sec
+            deadline = _now() + calls.total_timeout_sec
             read: int | None = None
             written: int | None = None
             tried = 0
@@ -157,27 +169,27 @@ class Online:
                     deadline += await self._begin(request)
                 except OutOfBudget as error:  # others are under way, and paid for
                     return Answer(None, Failure(TRANSIENT, NOT_ASKED, str(error)), None, read, written)
-                reply = await self._call(request, min(self._timeout_sec, deadline - _now()))
+                reply = await self._call(request, min(calls.timeout_sec, deadline - _now()))
                 read, written = _sum(read, reply.answer.tokens_in), _sum(written, reply.answer.tokens_out)
                 answer = replace(reply.answer, tokens_in=read, tokens_out=written)
                 failure = answer.failure
                 if failure is None or failure.kind != TRANSIENT:
                     return answer
                 asked = reply.retry_after_sec or 0.0
-                wait = asked + random.uniform(0, min(self._backoff_sec * 2 ** (tried - 1), self._max_wait_sec))
-                if self._pace is None and asked <= self._max_wait_sec:
+                wait = asked + random.uniform(0, min(calls.backoff_sec * 2 ** (tried - 1), calls.max_wait_sec))
+                if calls.pace is None and asked <= calls.max_wait_sec:
                     self._resume_at = max(self._resume_at, _now() + asked)
-                if tried == self._tries or asked > self._max_wait_sec or _now() + wait >= deadline:
+                if tried == calls.tries or asked > calls.max_wait_sec or _now() + wait >= deadline:
                     return replace(answer, failure=replace(failure, detail=f"{failure.detail} (tries: {tried})"))
                 await asyncio.sleep(wait)
 
     async def _begin(self, request: Request) -> float:
         """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
         start = _now()
-        if self._pace is not None:
-            await self._pace.begin((self._most_read or self._guess(request)) + self._most_written)
+        if self._calls.pace is not None:
+            await self._calls.pace.begin((self._most_read or self._guess(request)) + self._most_written)
         while (wait := self._resume_at - _now()) > 0:
-            await asyncio.sleep(wait + random.uniform(0, self._backoff_sec))  # not all at once
+            await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
 
     async def _call(self, request: Request, limit_sec: float) -> Reply:
@@ -191,35 +203,10 @@ class Online:
         finally:
             read, written = reply.answer.tokens_in, reply.answer.tokens_out
             self._most_read = max(self._most_read, read or 0)
-            if self._pace is not None:
+            if self._calls.pace is not None:
                 cost = (0, 0) if reply.free and read is None else (read, written)
-                await self._pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
+                await self._calls.pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
         return reply
-
-
-def check(
-    *,
-    concurrency: int = 64,
-    tries: int = 6,
-    timeout_sec: float = 120.0,
-    total_timeout_sec: float = 600.0,
-    backoff_sec: float = 1.0,
-    max_wait_sec: float = 60.0,
-    pace: Pace | None = None,
-) -> None:
-    """Refuses settings of ``Online`` that are out of range (ValueError) or unknown (TypeError). None changes an answer.
-
-    An identity takes them too, and only looks at them through this.
-    """
-    for name, count in (("concurrency", concurrency), ("tries", tries)):
-        if count < 1:
-            raise ValueError(f"{name} is {count}, it must be 1 or more")
-    for name, seconds in (("timeout_sec", timeout_sec), ("total_timeout_sec", total_timeout_sec)):
-        if not seconds > 0:
-            raise ValueError(f"{name} is {seconds}, it must be above 0")
-    for name, seconds in (("backoff_sec", backoff_sec), ("max_wait_sec", max_wait_sec)):
-        if not seconds >= 0:
-            raise ValueError(f"{name} is {seconds}, it must be 0 or more")
 
 
 def by_answer(status: int, message: str) -> Failure:

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,8 @@ from seewhy.fetch.reasons import retry_after_sec
 from seewhy.images import BadImage
 from seewhy.vlm import online
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
-from seewhy.vlm.online import Online, Reply, refused
+from seewhy.vlm.online import Calls, Online, Reply, refused
+from seewhy.vlm.settings import dealt
 
 VERSION = 1
 """Goes up with every change of what the same model, image and prompt give."""
@@ -28,10 +30,54 @@ FILTERED = ("content_filter", "content_policy_violation", "moderation_blocked")
 NO_CREDIT = "insufficient_quota"
 """Code of the 429 that no waiting helps against: the account has nothing left."""
 LIMITS = ("max_tokens", "max_completion_tokens")
+OURS = {"model", "messages", "n", "stream", "temperature", "top_p", "seed", *LIMITS}
+"""Fields of a request that `body` may not set."""
 TOKENS_AN_IMAGE = 1000
 """A guess, until the first answers tell."""
 MOST_BYTES = 32_000_000
 """Of an answer: a server that sends more is not answering a question about an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which server is asked for which model, and what it is told beside the prompt and ``Decoding``.
+
+    Attributes:
+        model: the name that the server gives it.
+        base_url: up to and with ``/v1``, without user, password and query.
+        revision: what the server runs, in the study's own words. With it the same table is used wherever the server
+            stands; without it, `base_url` is part of the table's name.
+        api_key_env: name of the environment variable that holds the key; None for a server that wants none. The key
+            itself is in no identity, message or table.
+        system_prompt: a turn before the user's.
+        detail: ``low``, ``high`` or ``auto``, for servers that know it; None says nothing.
+        limit: what the server calls ``max_new_tokens``, one of LIMITS.
+        body: further fields of the request, such as ``{"chat_template_kwargs": {"enable_thinking": False}}``.
+
+    Raises:
+        ValueError: a value out of range, or `body` sets a field that has a setting of its own.
+    """
+
+    model: str
+    base_url: str
+    revision: str | None = None
+    api_key_env: str | None = None
+    system_prompt: str | None = None
+    detail: str | None = None
+    limit: str = "max_tokens"
+    body: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _check_address(self.base_url)
+        if self.limit not in LIMITS:
+            raise ValueError(f"limit {self.limit!r} is not one of {', '.join(LIMITS)}")
+        if twice := sorted(set(self.body or {}) & OURS):
+            raise ValueError(f"body sets {', '.join(twice)}, which have settings of their own or must stay as they are")
+
+    @property
+    def address(self) -> str:
+        """One spelling of `base_url`, without a slash at its end."""
+        return self.base_url.rstrip("/")
 
 
 class OpenAIBackend:
@@ -42,60 +88,33 @@ class OpenAIBackend:
     Failures, beside those of ``images.decode`` (bad_input):
         rejected: prompt_blocked_* and answer_blocked_* with the server's code for why, answer_refused (the model's own
             refusal), answer_stopped_* (finish reasons other than stop and length), cut_before_text, empty_answer
-        transient, once all tries are spent: http_429, http_5xx, timeout, connect_failed, disconnected,
-            incomplete_body, malformed_answer, no_candidates, unfinished
+        transient, once all tries are spent: http_429, http_5xx, those of ``online.by_error``, malformed_answer,
+            no_candidates, unfinished
         bad_input: http_400, http_413, http_415, http_422, no_image
 
     Args:
-        model: the name that the server gives it.
-        base_url: up to and with ``/v1``, without user, password and query.
-        revision: what the server runs, in the study's own words. With it the same table is used wherever the server
-            stands; without it, `base_url` is part of the table's name.
-        api_key_env: name of the environment variable that holds the key; None for a server that wants none. The key
-            itself is in no identity, message or table.
-        temperature, top_p, max_new_tokens, seed: see ``Decoding``.
-        system_prompt: a turn before the user's.
-        detail: ``low``, ``high`` or ``auto``, for servers that know it; None says nothing.
-        limit: what the server calls `max_new_tokens`, one of LIMITS.
-        body: further fields of the request, such as ``{"chat_template_kwargs": {"enable_thinking": False}}``.
-        calls: how the service is asked, see ``Online``: concurrency, tries, timeout_sec, total_timeout_sec,
-            backoff_sec, max_wait_sec, pace.
+        options: those of ``Settings``, of ``Decoding`` and of ``online.Calls``, by name.
 
     Raises:
-        ValueError: an argument is out of range.
+        TypeError: an unknown option, or no model or address.
+        ValueError: an option is out of range.
         Fatal: the variable that should hold the key does not; and of `generate`, where the server refuses the key, has
             no such model or endpoint, or wants money. The message says what to do.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        base_url: str,
-        revision: str | None = None,
-        api_key_env: str | None = None,
-        temperature: float = 1.0,
-        top_p: float = 0.95,
-        max_new_tokens: int = 1000,
-        seed: int = 0,
-        system_prompt: str | None = None,
-        detail: str | None = None,
-        limit: str = "max_tokens",
-        body: Mapping[str, Any] | None = None,
-        **calls: Any,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
+        asked, decoding, calls = dealt(options, Settings, Decoding, Calls)
         self.default_prompt = DEFAULT_PROMPT
         self.max_images = MANY_IMAGES
-        self._model = model
-        self._url = _checked(base_url) + "/chat/completions"
-        self._key = _key(api_key_env)
-        self._key_from = api_key_env
-        self._fields = {"model": model, **_decoding(limit, Decoding(temperature, top_p, max_new_tokens, seed))}
-        self._fields |= _extra(body, self._fields)
-        self._system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        self._detail = {} if detail is None else {"detail": detail}
+        self._model = asked.model
+        self._url = f"{asked.address}/chat/completions"
+        self._key = _key(asked.api_key_env)
+        self._key_from = asked.api_key_env
+        self._fields = {"model": asked.model, **_decoding(asked.limit, decoding), **(asked.body or {})}
+        self._system = [{"role": "system", "content": asked.system_prompt}] if asked.system_prompt else []
+        self._detail = {} if asked.detail is None else {"detail": asked.detail}
         self._session: aiohttp.ClientSession | None = None
-        self._online = Online(self._ask, self._guess, max_new_tokens, self._end, **calls)
+        self._online = Online(self._ask, self._guess, decoding.max_new_tokens, self._end, calls)
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         """As many answers as requests, in order; failures as values. Raises ``Fatal`` to stop the job."""
@@ -187,40 +206,22 @@ class OpenAIBackend:
         return message.replace(self._key, "***") if self._key else message
 
 
-def identity(
-    *,
-    model: str,
-    base_url: str,
-    prompt: str | None = None,
-    revision: str | None = None,
-    api_key_env: str | None = None,
-    temperature: float = 1.0,
-    top_p: float = 0.95,
-    max_new_tokens: int = 1000,
-    seed: int = 0,
-    system_prompt: str | None = None,
-    detail: str | None = None,
-    limit: str = "max_tokens",
-    body: Mapping[str, Any] | None = None,
-    **calls: Any,
-) -> dict[str, object]:
-    """All that changes an answer, from the arguments of ``OpenAIBackend`` and the prompt; asks nobody, reads no key.
+def identity(*, prompt: str | None = None, **options: Any) -> dict[str, object]:
+    """All that changes an answer, from the options of ``OpenAIBackend`` and the prompt; asks nobody, reads no key.
 
     The same name may stand for another model at another address, so the address counts, unless `revision` says what
     is served.
     """
-    online.check(**calls)
-    decoding = Decoding(temperature, top_p, max_new_tokens, seed)
-    extra = _extra(body, {"model": model, **_decoding(limit, decoding)})
+    asked, decoding, _ = dealt(options, Settings, Decoding, Calls)
     return {
         "code": VERSION,
-        "model": model,
-        "served": _checked(base_url) if revision is None else None,
-        "revision": revision,
+        "model": asked.model,
+        "served": asked.address if asked.revision is None else None,
+        "revision": asked.revision,
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
-        "system_prompt": system_prompt,
-        "detail": detail,
-        "body": json.dumps(extra, sort_keys=True, ensure_ascii=False) if extra else None,
+        "system_prompt": asked.system_prompt,
+        "detail": asked.detail,
+        "body": json.dumps(dict(asked.body), sort_keys=True, ensure_ascii=False) if asked.body else None,
         **decoding.identity(),
     }
 
@@ -273,22 +274,13 @@ def _written(content: Any) -> str:
 
 def _decoding(limit: str, decoding: Decoding) -> dict[str, Any]:
     """As fields of the request: those that the identity holds and no others."""
-    if limit not in LIMITS:
-        raise ValueError(f"limit {limit!r} is not one of {', '.join(LIMITS)}")
     fields = decoding.identity()
     fields[limit] = fields.pop("max_new_tokens")
     return fields
 
 
-def _extra(body: Mapping[str, Any] | None, ours: Mapping[str, Any]) -> dict[str, Any]:
-    twice = sorted(set(body or {}) & {*ours, "messages", "n", "stream"})
-    if twice:
-        raise ValueError(f"body sets {', '.join(twice)}, which have settings of their own or must stay as they are")
-    return dict(body or {})
-
-
-def _checked(base_url: str) -> str:
-    """The address, without a slash at its end. It goes into identities and messages, so it may hold no secret."""
+def _check_address(base_url: str) -> None:
+    """It goes into identities and messages, so it may hold no secret."""
     url = URL(base_url)
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"base_url is no http(s) URL such as http://localhost:8000/v1: {url.scheme}://{url.host}")
@@ -297,7 +289,6 @@ def _checked(base_url: str) -> str:
             f"base_url holds a user, a password, a query or a fragment; put the key of {url.host} into the "
             "environment variable that api_key_env names"
         )
-    return base_url.rstrip("/")
 
 
 def _key(name: str | None) -> str | None:
