@@ -1,6 +1,6 @@
 """What every backend must do, run over every backend that is at hand. A new backend joins BACKENDS."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -8,10 +8,11 @@ from seewhy import vlm
 from seewhy.failure import KINDS
 from seewhy.vlm.base import Request
 from tests.vlm.models import picture
+from tests.vlm.services import SERVICES
 
 SMALL = {"temperature": 0.0, "max_new_tokens": 8, "batch_size": 4}
 
-# test's name -> (backend, options, the prompt to ask with); "hf-..." gets its model from models.py
+# test's name -> (backend, options, the prompt to ask with); "hf-..." gets its model from models.py, a service its stub
 BACKENDS = {
     "fake": ("fake", {}, "what is this"),
     "hf-blip2_opt": ("hf", SMALL, "what is this"),
@@ -19,23 +20,33 @@ BACKENDS = {
     "hf-llava": ("hf", SMALL, "what is this"),
     "hf-idefics3": ("hf", SMALL, "what is this"),
     "tiny": ("tiny", {}, ""),
+    "gemini": ("gemini", {}, "what is this"),
+    "openai": ("openai", {}, "what is this"),
 }
 
 Options = tuple[str, dict[str, object], str]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def options(request, model_folder: Callable) -> Options:
+def options(request, model_folder: Callable) -> Iterator[Options]:
     name, options, prompt = BACKENDS[request.param]
     if name == "hf":
         options = options | {"model": str(model_folder(request.param.removeprefix("hf-")))}
-    return name, options, prompt
+    if name not in SERVICES:
+        yield name, options, prompt
+        return
+    stub = SERVICES[name].start()
+    yield name, options | SERVICES[name].options(stub.url), prompt
+    stub.close()
 
 
 @pytest.fixture(scope="module")
-def backend(options: Options) -> vlm.Backend:
+def backend(options: Options) -> Iterator[vlm.Backend]:
     name, kwargs, _ = options
-    return vlm.load(name, **kwargs)
+    backend = vlm.load(name, **kwargs)
+    yield backend
+    if name in SERVICES:
+        backend.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +110,7 @@ def test_a_failure_is_a_value_and_leaves_its_neighbours_alone(options, backend, 
     answers = backend.generate([broken[0], *requests[:3], none, *requests[3:], broken[1]])
     bad = [answers[0], answers[4], answers[-1]]
     assert [answer.failure.kind for answer in bad] == ["bad_input"] * 3
-    assert [answer.failure.reason for answer in bad] == ["truncated", "no_image", "not_an_image"]
+    cut = "http_400" if options[0] in SERVICES else "truncated"  # a service is sent whatever begins as an image does
+    assert [answer.failure.reason for answer in bad] == [cut, "no_image", "not_an_image"]
     assert answers[1:4] + answers[5:-1] == backend.generate(requests)
     assert all(answer.failure.kind in KINDS for answer in answers if answer.failure)

@@ -66,8 +66,9 @@ class Answer:
 def answered(
     text: str, finish_reason: str | None = None, tokens_in: int | None = None, tokens_out: int | None = None
 ) -> Answer:
-    """The answer for what a model wrote: blank becomes a rejected ``empty_answer``, anything else is ok."""
-    if text.strip():
+    """The answer for what a model wrote, without white space at its ends; a blank one is rejected, ``empty_answer``."""
+    text = text.strip()
+    if text:
         return Answer(text, None, finish_reason, tokens_in, tokens_out)
     failure = Failure(REJECTED, "empty_answer", f"the model wrote nothing (finish reason: {finish_reason})")
     return Answer(None, failure, finish_reason, tokens_in, tokens_out)
