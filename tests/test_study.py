@@ -45,7 +45,7 @@ def test_defaults_are_the_article_s() -> None:
         ),
         (
             with_(caption={"backend": "gpt"}),
-            "caption.backend: 'gpt' is not allowed: input should be 'tiny', 'hf', 'gemini', 'openai' or 'fake'",
+            "caption.backend: 'gpt' is not allowed: input should be 'tiny', 'hf', 'vllm', 'gemini', 'openai' or 'fake'",
         ),
         (with_(caption={"backend": "hf"}), "backend hf needs `model`"),
         (

@@ -122,10 +122,11 @@ ONLINE = ("gemini", "openai")
 class VisionModel(Section):
     """A vision-language model and how it decodes: what captioning and describing have in common."""
 
-    backend: Literal["tiny", "hf", "gemini", "openai", "fake"] = "tiny"
-    """`gemini`: Gemini on Vertex AI. `openai`: any server with an OpenAI-compatible chat endpoint."""
+    backend: Literal["tiny", "hf", "vllm", "gemini", "openai", "fake"] = "tiny"
+    """`hf` and `vllm` run a model here. `gemini`: Gemini on Vertex AI. `openai`: any server with an OpenAI-compatible
+    chat endpoint."""
     model: str | None = None
-    """Hub name or local folder for `hf`; for `gemini` and `openai` what the service calls it."""
+    """Hub name or local folder for `hf` and `vllm`; for `gemini` and `openai` what the service calls it."""
     revision: str | None = None
     prompt: str | None = None
     """None: the backend's default. An empty one asks a BLIP-2 for a caption without a prompt."""
@@ -142,15 +143,14 @@ class VisionModel(Section):
     """That the service allows, for all workers together; None, here and for tokens: found out from its refusals."""
     tokens_per_minute: Annotated[float, Field(ge=1)] | None = None
     options: dict[str, Any] = {}
-    """Further keyword arguments of the backend's own: see HfBackend, GeminiBackend, OpenAIBackend."""
+    """Further keyword arguments of the backend's own: see HfBackend, or Settings in gemini.py, openai.py, vllm.py."""
     resources: Resources = Resources()
 
     @model_validator(mode="after")
     def _model_where_needed(self) -> Self:
-        if self.backend == "hf" and self.model is None:
-            raise ValueError(
-                "backend hf needs `model`: a hub name such as Salesforce/blip2-opt-2.7b, or a local folder"
-            )
+        if self.backend in ("hf", "vllm") and self.model is None:
+            example = "Salesforce/blip2-opt-2.7b" if self.backend == "hf" else "Qwen/Qwen2.5-VL-7B-Instruct"
+            raise ValueError(f"backend {self.backend} needs `model`: a hub name such as {example}, or a local folder")
         if self.backend in ONLINE and self.model is None:
             raise ValueError(f"backend {self.backend} needs `model`: the name that the service knows it by")
         if self.backend == "openai" and "base_url" not in self.options:

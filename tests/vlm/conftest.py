@@ -9,19 +9,19 @@ import torch
 
 from seewhy import vlm
 from tests.vlm.gemini_stub import Stub
-from tests.vlm.models import MAKERS
+from tests.vlm.models import MAKERS, wide_llava
 from tests.vlm.services import SERVICES
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Name in MAKERS -> a folder that ``from_pretrained`` loads. Do not write into it."""
+    """Name in MAKERS, or ``wide_llava`` -> a folder that ``from_pretrained`` loads. Do not write into it."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
 
     def get(name: str) -> Path:
         if not (root / name).exists():
-            MAKERS[name](root / name)
+            (MAKERS | {"wide_llava": wide_llava})[name](root / name)
         return root / name
 
     return get

@@ -5,6 +5,7 @@ The weights are drawn wide, so that what the model writes depends on the picture
 """
 
 import io
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -124,12 +125,17 @@ def _blip2(folder: Path, text: dict[str, object], *, start: bool) -> None:
     _save(Blip2ForConditionalGeneration(config), processor, folder)
 
 
-def llava(folder: Path) -> None:
+def wide_llava(folder: Path) -> None:
+    """As `llava`, with heads as wide as the kernels of a GPU want them."""
+    llava(folder, hidden_size=128)
+
+
+def llava(folder: Path, hidden_size: int = 32) -> None:
     """Every picture becomes 16 tokens; the tokenizer has no padding token."""
     words = tokenizer(start=True, pad=False)
     config = LlavaConfig(
-        vision_config=_VISION | {"model_type": "clip_vision_model", "projection_dim": 32},
-        text_config=_LLAMA | {"vocab_size": len(words)},
+        vision_config=_VISION | {"model_type": "clip_vision_model", "projection_dim": 32, "hidden_size": hidden_size},
+        text_config=_LLAMA | {"vocab_size": len(words), "hidden_size": hidden_size},
         image_token_index=SPECIAL.index("<image>"),
         vision_feature_select_strategy="default",
         vision_feature_layer=-1,
@@ -195,5 +201,14 @@ def _save(network: torch.nn.Module, processor: object, folder: Path) -> None:
     network.save_pretrained(folder)
     processor.save_pretrained(folder)
 
+
+WITHOUT_ENGINE = (
+    "vllm is not installed"
+    if find_spec("vllm") is None
+    else None
+    if torch.cuda.is_available()
+    else "vllm is installed, but there is no CUDA device"
+)
+"""Why backend vllm cannot run here; None where it can."""
 
 MAKERS = {"blip2_opt": blip2_opt, "blip2_t5": blip2_t5, "llava": llava, "idefics3": idefics3}

@@ -44,7 +44,7 @@ def test_the_default_prompt_asks_for_what_the_analysis_needs():
 
 def test_an_unknown_backend_is_an_error_that_lists_the_known_ones():
     for ask in (vlm.load, vlm.identity):
-        with pytest.raises(ValueError, match=r"'gpt'; there are fake, gemini, hf, openai, tiny"):
+        with pytest.raises(ValueError, match=r"'gpt'; there are fake, gemini, hf, openai, tiny, vllm"):
             ask("gpt")
 
 

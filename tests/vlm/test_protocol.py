@@ -7,10 +7,16 @@ import pytest
 from seewhy import vlm
 from seewhy.failure import KINDS
 from seewhy.vlm.base import Request
-from tests.vlm.models import picture
+from tests.vlm.models import WITHOUT_ENGINE, picture
 from tests.vlm.services import SERVICES
 
 SMALL = {"temperature": 0.0, "max_new_tokens": 8, "batch_size": 4}
+SMALL_ENGINE = {
+    "dtype": "float32",
+    "max_model_len": 256,
+    "gpu_memory_utilization": 0.3,
+    "engine": {"enforce_eager": True},
+}
 
 # test's name -> (backend, options, the prompt to ask with); "hf-..." gets its model from models.py, a service its stub
 BACKENDS = {
@@ -22,16 +28,22 @@ BACKENDS = {
     "tiny": ("tiny", {}, ""),
     "gemini": ("gemini", {}, "what is this"),
     "openai": ("openai", {}, "what is this"),
+    "vllm": ("vllm", SMALL | SMALL_ENGINE, "what is this"),
+}
+MARKS = {
+    "vllm": [pytest.mark.gpu, pytest.mark.skipif(WITHOUT_ENGINE is not None, reason=str(WITHOUT_ENGINE))],
 }
 
 Options = tuple[str, dict[str, object], str]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, [])) for name in BACKENDS])
 def options(request, model_folder: Callable) -> Iterator[Options]:
     name, options, prompt = BACKENDS[request.param]
     if name == "hf":
         options = options | {"model": str(model_folder(request.param.removeprefix("hf-")))}
+    if name == "vllm":
+        options = options | {"model": str(model_folder("wide_llava"))}
     if name not in SERVICES:
         yield name, options, prompt
         return

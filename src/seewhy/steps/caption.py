@@ -64,9 +64,11 @@ def backend_arguments(asked: VisionModel) -> dict[str, Any]:
     if asked.backend in ONLINE:
         given |= {"model": asked.model, "revision": asked.revision}
     else:
-        given |= {"dtype": asked.dtype, "device": asked.device, "batch_size": asked.batch_size}
+        given |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
+    if asked.backend in ("hf", "tiny"):
+        given["device"] = asked.device
     arguments |= {name: value for name, value in given.items() if value is not None}
-    if asked.backend == "hf":
+    if asked.backend in ("hf", "vllm"):
         arguments |= {
             "model": asked.model,
             "revision": asked.revision,

@@ -71,12 +71,25 @@ def _openai_identity(**options: Any) -> dict[str, object]:
     return identity(**options)
 
 
+def _vllm(**options: Any) -> Backend:
+    from seewhy.vlm.vllm import VllmBackend
+
+    return VllmBackend(**options)
+
+
+def _vllm_identity(**options: Any) -> dict[str, object]:
+    from seewhy.vlm.vllm import identity
+
+    return identity(**options)
+
+
 LOADERS: dict[str, Callable[..., Backend]] = {
     "hf": _hf,
     "tiny": _tiny,
     "fake": _fake,
     "gemini": _gemini,
     "openai": _openai,
+    "vllm": _vllm,
 }
 IDENTITIES: dict[str, Callable[..., dict[str, object]]] = {
     "hf": _hf_identity,
@@ -84,6 +97,7 @@ IDENTITIES: dict[str, Callable[..., dict[str, object]]] = {
     "fake": _fake_identity,
     "gemini": _gemini_identity,
     "openai": _openai_identity,
+    "vllm": _vllm_identity,
 }
 
 

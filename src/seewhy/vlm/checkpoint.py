@@ -61,6 +61,12 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def commit(model: str, revision: str | None) -> str | None:
+    """What ``hub.pin`` says. Raises ``Fatal`` where there is no such model, or none that may be read."""
+    with _explained(model, revision):
+        return pin(model, revision)
+
+
 def describe(model: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, dict[str, object]]:
     """The model's configuration, and what names its exact weights. Reads no weights of a model on a hub.
 

@@ -19,9 +19,14 @@ def uniforms(requests: Sequence[Request], seed: int, steps: int) -> torch.Tensor
     """(rows, steps) float64 draws from [0, 1), multiples of 2**-32: row i from `seed` and request i alone."""
     rows = []
     for request in requests:
-        key = xxhash.xxh3_64_intdigest(f"{seed}\0{request.id}\0{request.prompt}".encode("utf-8", "replace"))
-        rows.append(np.random.Generator(np.random.Philox(key=key)).integers(2**32, size=steps) / 2**32)
+        draw = np.random.Generator(np.random.Philox(key=row_key(request, seed)))
+        rows.append(draw.integers(2**32, size=steps) / 2**32)
     return torch.from_numpy(np.stack(rows))
+
+
+def row_key(request: Request, seed: int) -> int:
+    """64 bits that seed the draws of one row: from `seed`, its id and its prompt alone."""
+    return xxhash.xxh3_64_intdigest(f"{seed}\0{request.id}\0{request.prompt}".encode("utf-8", "replace"))
 
 
 class DrawOne(LogitsProcessor):

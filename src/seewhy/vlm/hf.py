@@ -11,10 +11,10 @@ from PIL import Image
 from transformers import BatchFeature, LogitsProcessorList
 
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
-from seewhy.images import BadImage, decode
 from seewhy.vlm import checkpoint
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
 from seewhy.vlm.draw import DrawOne, uniforms
+from seewhy.vlm.opened import opened
 
 VERSION = 1
 """Goes up with every change of what the same model, image and prompt give."""
@@ -108,14 +108,7 @@ class HfBackend:
         return [answers[place] for place in range(len(requests))]
 
     def _open(self, request: Request) -> list[Image.Image] | Failure:
-        if not request.images:
-            return Failure(BAD_INPUT, "no_image", "the request holds no image")
-        if self._blip2 and len(request.images) > 1:
-            return Failure(BAD_INPUT, "too_many_images", f"{len(request.images)} images; the model takes one")
-        try:
-            return [Image.fromarray(decode(image)) for image in request.images]
-        except BadImage as error:
-            return error.failure
+        return opened(request, self.max_images)
 
     def _fit(self, rows: list[Row]) -> dict[int, Answer]:
         """Answers by place. Rows that are too many, or of which one cannot be answered, are halved until it shows."""
@@ -153,7 +146,7 @@ class HfBackend:
         answers = {}
         for (place, _, _), text, ids, read in zip(rows, texts, written, tokens_in, strict=True):
             stopped = bool(ids) and ids[-1] in self._stop_ids
-            answers[place] = answered(text.strip(), "stop" if stopped else "length", read, len(ids))
+            answers[place] = answered(text, "stop" if stopped else "length", read, len(ids))
         return answers
 
     @torch.inference_mode()
