@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from google import genai
-from google.oauth2.credentials import Credentials
 from google.genai import types
+from google.oauth2.credentials import Credentials
 
 from seewhy.vlm.base import Request
 from seewhy.vlm.gemini import GeminiBackend
@@ -87,7 +87,11 @@ def by_bare_client(url: str, given: list[bytes]) -> float:
 def by_threads(url: str, given: list[bytes]) -> float:
     options = types.HttpOptions(base_url=url, api_version="v1")
     client = genai.Client(
-        vertexai=True, project="p", location="global", credentials=Credentials(token="of-the-benchmark"), http_options=options
+        vertexai=True,
+        project="p",
+        location="global",
+        credentials=Credentials(token="of-the-benchmark"),
+        http_options=options,
     )
 
     def ask(image: bytes) -> str | None:

@@ -29,12 +29,11 @@ from seewhy.steps.sample import sampled
 from seewhy.steps.vision import Asking
 from seewhy.study import Study
 from seewhy.table import Counts, missing_rows
+from seewhy.vlm.online import Calls
 
 _BLOCKS = 5
 """Blocks of a pilot: their times differ, and that is all there is to judge a time by."""
 _SEED = 0
-_IN_FLIGHT = 64
-"""Of a worker that asks a service, where the study sets no `concurrency`; see ``online.Online``."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _seconds(study: Study, work: Asking, blocks: Sequence[Mapping[str, Any]], to
     took = block_seconds(
         [one["seconds"] for one in blocks],
         [one["rows"] for one in blocks],
-        in_flight=asked.options.get("concurrency", _IN_FLIGHT) if online else None,
+        in_flight=asked.options.get("concurrency", Calls().concurrency) if online else None,
         rows_per_block=asked.resources.rows_per_block,
     )
     return total(took, todo / asked.resources.rows_per_block).times(1 / _workers(work))
