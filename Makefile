@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test lint check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/seewhy demo
@@ -11,10 +11,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/installed-check
+lint: $(VENV)/installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What a change is checked by on the way: the quick tests alone.
+check: lint
 	$(BIN)/python -m pytest -m "not ray and not browser and not slow"
 
 # img2dataset pins other versions than ours, so what fetch is measured beside lives in an environment of its own.
