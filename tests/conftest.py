@@ -13,8 +13,20 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """Four logical CPUs whatever the machine has, so that a driver's actors and tasks never wait for one another."""
+def bucket() -> Iterator[str]:
+    """gs:// URL of a bucket in this process, which gcsfs finds here and in processes that are started from now on."""
+    from tests.gcs_emulator import emulated
+
+    with emulated("seewhy") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(bucket: str) -> Iterator[None]:
+    """Four logical CPUs whatever the machine has, so that a driver's actors and tasks never wait for one another.
+
+    Its workers take their environment from here, so the bucket's address must be in it by now.
+    """
     import ray
 
     ray.init(

@@ -16,7 +16,8 @@ import pytest
 
 from seewhy.failure import Fatal
 from seewhy.prices import Price
-from seewhy.quota import NAMESPACE, Ledger, Quota, desk_name
+from seewhy.quota import NAMESPACE, Ledger, Quota, SharedPurse, desk_name
+from seewhy.quota.ledger import spent_at_most_usd
 from seewhy.vlm.pace import Outcome, OutOfBudget
 from tests.limited_service import Worker, serving
 
@@ -141,6 +142,47 @@ def test_what_was_spent_before_there_was_a_budget_counts(ray_cluster: None, tmp_
             asyncio.run(once(Quota(**options)))  # type: ignore[arg-type]
         with pytest.raises(OutOfBudget, match=r"0\.003000 USD of 0\.003500 USD spent"):
             asyncio.run(once(Quota(budget_usd=0.0035, **options)))  # type: ignore[arg-type]
+
+
+@pytest.mark.ray
+def test_jobs_and_calls_are_paid_from_one_budget(ray_cluster: None, tmp_path: Path) -> None:
+    """Of 0.01 USD a job sets aside 0.007: two calls of 0.001 fit beside it, and none more until it cost 0.002."""
+    url = str(tmp_path / "spent.json")
+    purse = SharedPurse(name="both", ledger=url, budget_usd=0.01)
+
+    async def call() -> None:
+        quota = Quota(name="both", service="a", budget_usd=0.01, price=Price(0.0, 10.0), ledger=url)
+        await quota.begin(100)
+        await quota.end(Outcome(False, None, 0, 100))
+
+    with desk("both"):
+        assert purse.set_aside("job", 0.007) is None
+        assert purse.set_aside("job", 0.007) is None  # asking twice is asking once
+        assert spent_at_most_usd(url) >= 0.007
+        asyncio.run(call())
+        asyncio.run(call())
+        refusal = purse.set_aside("another", 0.002)
+        assert refusal is not None
+        assert "0.002000 USD of 0.010000 USD spent" in refusal
+        purse.settle("job", 0.002)
+        assert state_of("both")["spent_usd"] == pytest.approx(0.004)
+        assert spent_at_most_usd(url) == pytest.approx(0.004)
+
+
+@pytest.mark.ray
+def test_a_job_outlives_the_desk_that_set_its_money_aside(ray_cluster: None, tmp_path: Path) -> None:
+    import ray
+
+    url = str(tmp_path / "spent.json")
+    purse = SharedPurse(name="long", ledger=url, budget_usd=0.01)
+    with desk("long"):
+        assert purse.set_aside("job", 0.007) is None
+        ray.kill(ray.get_actor(desk_name("long"), namespace=NAMESPACE))
+        assert purse.set_aside("another", 0.005) is not None  # what may have been spent counts as spent
+        purse.recall("job", 0.007)
+        purse.settle("job", 0.002)
+        assert spent_at_most_usd(url) == pytest.approx(0.002 + 0.0001)  # and the hundredth by which it was ahead
+        assert purse.set_aside("another", 0.005) is None
 
 
 @pytest.mark.ray

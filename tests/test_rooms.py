@@ -21,7 +21,7 @@ LAYERS = [
     ["cli"],
 ]
 BELOW_ALL = {"__init__"}
-MAY_IMPORT_RAY = {"run.py", "quota/client.py", "quota/line.py", "quota/desk.py", "train/loop.py"}
+MAY_IMPORT_RAY = {"run.py", "quota/client.py", "quota/line.py", "quota/desk.py", "quota/purse.py", "train/loop.py"}
 
 
 def imported(path: Path) -> set[str]:

@@ -1,13 +1,14 @@
 """The caption stage: image bytes in, one text an image out."""
 
 import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from seewhy import schema, vlm
 from seewhy.failure import BAD_INPUT, Failure
-from seewhy.vlm.base import Answer, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Request, answered
 
 VERSION = 1
 """Goes up with every change of what this stage makes of a backend's answer."""
@@ -30,19 +31,45 @@ class Caption:
 
     def __init__(self, *, backend: str, prompt: str | None = None, **options: Any) -> None:
         self._backend = vlm.load(backend, **options)
-        self._prompt = self._backend.default_prompt if prompt is None else prompt
+        self._requests = CaptionRequests(prompt=self._backend.default_prompt if prompt is None else prompt)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        ids = batch.column(schema.ID).to_pylist()
-        images = batch.column("image")
-        answers: list[Answer] = [_NO_IMAGE] * len(ids)
-        asked = [place for place, image in enumerate(images) if image.is_valid]
-        requests = [Request(ids[place], (images[place].as_py(),), self._prompt) for place in asked]
-        replies = self._backend.generate(requests) if requests else []
-        for place, reply in zip(asked, replies, strict=True):
-            answers[place] = reply
-        rows = [caption_row(key, answer) for key, answer in zip(ids, answers, strict=True)]
-        return pa.Table.from_pylist(rows, schema=schema.CAPTIONS)
+        return answered_rows(batch.column(schema.ID).to_pylist(), self._requests(batch), self._backend.generate)
+
+
+SHOWN = ("prompt",)
+"""Arguments of ``Caption`` that are not the backend's."""
+
+
+class CaptionRequests:
+    """What is asked about a block of rows: ``__call__(batch)`` with columns ``id`` and ``image`` -> a Request a row, or
+    why there is none, in their order. Without a prompt they are asked ``DEFAULT_PROMPT``."""
+
+    def __init__(self, *, prompt: str | None = None) -> None:
+        self._prompt = DEFAULT_PROMPT if prompt is None else prompt
+
+    def __call__(self, batch: pa.Table) -> list[Request | Failure]:
+        rows = zip(batch.column(schema.ID).to_pylist(), batch.column("image"), strict=True)
+        return [Request(key, (image.as_py(),), self._prompt) if image.is_valid else _NO_IMAGE for key, image in rows]
+
+
+def answered_rows(
+    keys: Sequence[str],
+    asked: Sequence[Request | Failure],
+    generate: Callable[[list[Request]], list[Answer]],
+) -> pa.Table:
+    """schema.CAPTIONS of what `generate` answers to the requests among `asked`, the failures among them as they are.
+
+    `keys` are the rows' ids, which a request's own need not be.
+    """
+    answers = [Answer(failure=one) if isinstance(one, Failure) else None for one in asked]
+    places = [place for place, answer in enumerate(answers) if answer is None]
+    requests = [one for one in asked if isinstance(one, Request)]
+    replies = generate(requests) if requests else []
+    for place, reply in zip(places, replies, strict=True):
+        answers[place] = reply
+    rows = [caption_row(key, answer) for key, answer in zip(keys, answers, strict=True) if answer is not None]
+    return pa.Table.from_pylist(rows, schema=schema.CAPTIONS)
 
 
 def identity(*, backend: str, prompt: str | None = None, **options: Any) -> dict[str, object]:
@@ -86,4 +113,4 @@ def caption_row(key: str, answer: Answer) -> dict[str, object]:
     }
 
 
-_NO_IMAGE = Answer(failure=Failure(BAD_INPUT, "no_image", "the row holds no image bytes"))
+_NO_IMAGE = Failure(BAD_INPUT, "no_image", "the row holds no image bytes")

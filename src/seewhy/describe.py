@@ -15,12 +15,12 @@ import pyarrow as pa
 import xxhash
 
 from seewhy import schema, vlm
-from seewhy.caption import caption_row
+from seewhy.caption import answered_rows
 from seewhy.failure import BAD_INPUT, Failure, Fatal
 from seewhy.heat import heat_of, random_heat
 from seewhy.images import BadImage, decode
 from seewhy.overlay import encode_jpeg, overlay, reduced, side_by_side
-from seewhy.vlm.base import Answer, Request
+from seewhy.vlm.base import Request
 
 VERSION = 1
 """Goes up with every change of what a backend is shown and asked, and of what this stage makes of its answer."""
@@ -120,10 +120,44 @@ class Describe:
         **options: Any,
     ) -> None:
         _check(language, control, size_px)
+        self._backend = vlm.load(backend, **options)
+        self._requests = DescribeRequests(
+            prompt=prompt,
+            language=language,
+            control=control,
+            reveal_prediction=reveal_prediction,
+            classes=classes,
+            stitched=self._backend.max_images < 2 if stitched is None else stitched,
+            size_px=size_px,
+            decode_threads=decode_threads,
+        )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return answered_rows(batch.column(schema.ID).to_pylist(), self._requests(batch), self._backend.generate)
+
+
+class DescribeRequests:
+    """What is asked about a block of rows: `__call__(batch)` -> a Request a row, or why there is none, in their order.
+
+    Takes the arguments of `Describe` that are not the backend's; columns and failures are those of `Describe` too.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt: str | None = None,
+        language: str = "ja",
+        control: str = MAP,
+        reveal_prediction: bool = False,
+        classes: Sequence[str] = (),
+        stitched: bool | None = None,
+        size_px: int = 1024,
+        decode_threads: int = 4,
+    ) -> None:
+        _check(language, control, size_px)
         if decode_threads < 1:
             raise ValueError(f"decode_threads={decode_threads!r}: 1 or more is allowed")
-        self._backend = vlm.load(backend, **options)
-        self._stitched = self._backend.max_images < 2 if stitched is None else stitched
+        self._stitched = bool(stitched)
         self._control = control
         self._size_px = size_px
         self._classes = list(classes) if reveal_prediction else None
@@ -132,19 +166,9 @@ class Describe:
             self._prompt += _TEXTS[language]["joint"] + _TEXTS[language]["reveal"]
         self._pool = ThreadPoolExecutor(decode_threads)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, batch: pa.Table) -> list[Request | Failure]:
         rows = batch.select([name for name in _READ if name in batch.column_names]).to_pylist()
-        answers: dict[int, Answer] = {}
-        requests: dict[int, Request] = {}
-        for i, made in enumerate(self._pool.map(self._request, rows)):
-            if isinstance(made, Failure):
-                answers[i] = Answer(failure=made)
-            else:
-                requests[i] = made
-        replies = self._backend.generate(list(requests.values())) if requests else []
-        answers |= dict(zip(requests, replies, strict=True))
-        found = [caption_row(row[schema.ID], answers[i]) for i, row in enumerate(rows)]
-        return pa.Table.from_pylist(found, schema=schema.CAPTIONS)
+        return list(self._pool.map(self._request, rows))
 
     def _request(self, row: dict[str, Any]) -> Request | Failure:
         if row["image"] is None:
@@ -175,6 +199,18 @@ class Describe:
         told = classes[int(np.argmax(outputs))] if classes else f"{outputs[0]:.3g}"
         return self._prompt.replace(_PREDICTION, told)
 
+
+SHOWN = (
+    "prompt",
+    "language",
+    "control",
+    "reveal_prediction",
+    "classes",
+    "stitched",
+    "size_px",
+    "decode_threads",
+)
+"""Arguments of `Describe` that are not the backend's."""
 
 _READ = (schema.ID, "image", "map", "height", "width", "outputs")
 

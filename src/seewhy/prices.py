@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from seewhy.failure import Fatal
 
@@ -109,6 +109,22 @@ def _names(model: str) -> list[str]:
     return list(dict.fromkeys((model, last, bare)))
 
 
+class Purse(Protocol):
+    """What large things that are paid for, such as the jobs of a batch service, are paid from."""
+
+    def set_aside(self, call: str, most_usd: float) -> str | None:
+        """Sets aside the most that `call` can cost, or says why it may not start. Asking twice is asking once."""
+        ...
+
+    def recall(self, call: str, most_usd: float) -> None:
+        """A call for which an earlier process set so much aside, and which is still under way."""
+        ...
+
+    def settle(self, call: str, cost_usd: float | None) -> None:
+        """The call is over: it cost so much, or, None, as much as can be known: what was set aside."""
+        ...
+
+
 class Budget:
     """A cap on what calls may cost: what was spent and what is in flight stay below it together.
 
@@ -145,6 +161,21 @@ class Budget:
     def may_have_room(self, most_usd: float) -> bool:
         """Whether it may start later, should the calls in flight turn out to cost nothing."""
         return self.spent_usd + self.needs_usd(most_usd) <= self.cap_usd + _DUST_USD
+
+    def set_aside(self, call: str, most_usd: float) -> str | None:
+        """See ``Purse``."""
+        if call in self._held:
+            return None
+        if not self.has_room(most_usd):
+            return self.refusal(most_usd)
+        self.hold(call, most_usd)
+        return None
+
+    def recall(self, call: str, most_usd: float) -> None:
+        """See ``Purse``. What was set aside when its budget was lost has counted as spent since."""
+        if call not in self._held:
+            self.spent_usd = max(0.0, self.spent_usd - self.needs_usd(most_usd))
+            self.hold(call, most_usd)
 
     def hold(self, call: str, most_usd: float) -> None:
         """Sets the call's most aside; ``settle`` it by the same name."""

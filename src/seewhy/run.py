@@ -118,15 +118,23 @@ def run_stage(
         for counts in _map_blocks(todo, rows_per_block, worker_args, workers, resources):
             if progress:
                 progress(counts)
-    asked = source.keys.column(ID)
-    counts_all = table.counts(asked)
-    table.mark_done(counts_all, rows_digest=source.rows_digest())
-    if counts_all.failed_fraction > max_failed_fraction:
+    return reconcile(source, table, max_failed_fraction=max_failed_fraction)
+
+
+def reconcile(source: Source, table: Table, *, max_failed_fraction: float) -> Counts:
+    """Marks the table done for the rows of `source`, all of which it must hold.
+
+    Raises:
+        Fatal: it does not add up, or too many rows failed.
+    """
+    counts = table.counts(source.keys.column(ID))
+    table.mark_done(counts, rows_digest=source.rows_digest())
+    if counts.failed_fraction > max_failed_fraction:
         raise Fatal(
-            f"{_failed(counts_all)} of {counts_all.rows_in} rows failed in {table.url}, more than the allowed share of "
-            f"{max_failed_fraction:g}; reasons: {counts_all.reasons}. Raise max_failed_fraction to go on without them"
+            f"{_failed(counts)} of {counts.rows_in} rows failed in {table.url}, more than the allowed share of "
+            f"{max_failed_fraction:g}; reasons: {counts.reasons}. Raise max_failed_fraction to go on without them"
         )
-    return counts_all
+    return counts
 
 
 def _failed(counts: Counts) -> int:

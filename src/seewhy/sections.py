@@ -1,5 +1,6 @@
 """The sections of a study as pydantic models: what may be set, what is allowed, and the defaults."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -139,6 +140,9 @@ class VisionModel(Section):
     device: str = "auto"
     batch_size: Positive | None = None
     trust_remote_code: bool = False
+    batch: str | None = None
+    """gs://bucket/folder: Gemini's batch service is asked, at half the price and within about a day, and its files lie
+    there. It writes into the same table. None: online."""
     requests_per_minute: Annotated[float, Field(ge=1)] | None = None
     """That the service allows, for all workers together; None, here and for tokens: found out from its refusals."""
     tokens_per_minute: Annotated[float, Field(ge=1)] | None = None
@@ -155,6 +159,10 @@ class VisionModel(Section):
             raise ValueError(f"backend {self.backend} needs `model`: the name that the service knows it by")
         if self.backend == "openai" and "base_url" not in self.options:
             raise ValueError("backend openai needs options: {base_url: ...}, such as http://localhost:8000/v1")
+        if self.batch is not None and self.backend != "gemini":
+            raise ValueError(f"backend {self.backend} has no batch service here: `batch` is for gemini")
+        if self.batch is not None and not re.fullmatch(r"gs://[^/\s]+(/\S*)?", self.batch):
+            raise ValueError(f"batch {self.batch!r} is no folder that Vertex AI can read, such as gs://bucket/folder")
         if self.backend not in ONLINE and (self.requests_per_minute or self.tokens_per_minute):
             raise ValueError(f"backend {self.backend} asks no service, so it takes no limits a minute")
         if self.backend == "gemini" and self.revision is not None:

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 # gcsfs probes the bucket's type over gRPC at first use unless told not to; must be set before gcsfs is imported.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -78,6 +78,33 @@ def write_whole(url: str, data: bytes) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+@contextmanager
+def writing(url: str) -> Iterator[IO[bytes]]:
+    """A file to write that is too large to hold. On disk it is seen while it grows: tell of it once it is whole."""
+    fs, path = open_fs(url)
+    with _explained(url, "writing"):
+        if isinstance(fs, LocalFileSystem):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        with fs.open(path, "wb") as file:
+            yield file
+
+
+def read_lines(url: str) -> Iterator[bytes]:
+    """The lines of a file that is too large to hold."""
+    fs, path = open_fs(url)
+    with fs.open(path, "rb", cache_type="readahead") as file:
+        yield from file
+
+
+def find_files(url: str) -> list[str]:
+    """URLs of all files under a folder, sorted; empty where there is none."""
+    fs, path = open_fs(url)
+    try:
+        return sorted(fs.unstrip_protocol(one) for one in fs.find(path))
+    except FileNotFoundError:
+        return []
 
 
 def read_whole(url: str) -> bytes:

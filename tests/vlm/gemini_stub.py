@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
@@ -42,7 +42,7 @@ class Stub:
         prompt_of: a request's body -> the text of its prompt.
         answer: a request's body -> the body of a 200, or of a 400 for an image that cannot be read.
         faults: by name, what happens to a call instead; the names of DROPS work everywhere.
-        route: of the endpoint.
+        route: of the endpoint; more: others beside it.
         spelt: a request's body -> the same in one spelling.
     """
 
@@ -55,6 +55,7 @@ class Stub:
         route: str,
         port: int = 0,
         spelt: Callable[[Any], Any] = lambda body: body,
+        more: Sequence[web.RouteDef] = (),
     ) -> None:
         self._spelt = spelt
         self._prompt_of, self._answer, self._faults = prompt_of, answer, faults
@@ -69,13 +70,14 @@ class Stub:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._runner = asyncio.run_coroutine_threadsafe(self._start(route, port), self._loop).result()
+        self._runner = asyncio.run_coroutine_threadsafe(self._start(route, port, more), self._loop).result()
         self.url = "http://{}:{}".format(*self._runner.addresses[0][:2])
 
-    async def _start(self, route: str, port: int) -> web.AppRunner:
+    async def _start(self, route: str, port: int, more: Sequence[web.RouteDef]) -> web.AppRunner:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/token", self._token)
         app.router.add_post(route, self._talk)
+        app.router.add_routes(more)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -142,23 +144,32 @@ def unreadable(images: list[bytes]) -> bool:
     return False
 
 
-def gemini_stub(port: int = 0, read_images: bool = True) -> Stub:
+def gemini_stub(port: int = 0, read_images: bool = True, more: Sequence[web.RouteDef] = ()) -> Stub:
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        parts = body["contents"][0]["parts"]
-        # Google's JSON takes both alphabets, and its client sends the URL-safe one
-        images = [base64.urlsafe_b64decode(part["inlineData"]["data"]) for part in parts if "inlineData" in part]
-        if read_images and unreadable(images):
-            return 400, error(400, "INVALID_ARGUMENT", "Unable to process input image.")
-        images += [part["fileData"]["fileUri"].encode() for part in parts if "fileData" in part]
-        text = words_about(images, _prompt_of(body))
-        usage = {
-            "promptTokenCount": IMAGE_TOKENS * len(images) + len(_prompt_of(body).split()),
-            "candidatesTokenCount": len(text.split()),
-        }
-        return 200, {"candidates": [candidate("STOP", text)], "usageMetadata": usage, "modelVersion": "stub"}
+        return answer_to(body, read_images=read_images)
 
     route = "/{version}/projects/{project}/locations/{place}/publishers/google/models/{model}:generateContent"
-    return Stub(prompt_of=_prompt_of, answer=answer, faults=FAULTS, route=route, port=port, spelt=_camel)
+    return Stub(prompt_of=_prompt_of, answer=answer, faults=FAULTS, route=route, port=port, spelt=_camel, more=more)
+
+
+def answer_to(body: dict[str, Any], *, read_images: bool = True) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer to a request."""
+    parts = body["contents"][0]["parts"]
+    # Google's JSON takes both alphabets, and its client sends the URL-safe one
+    given = [part["inlineData"]["data"].translate(_URL_SAFE) for part in parts if "inlineData" in part]
+    images = [base64.urlsafe_b64decode(data) for data in given]
+    if read_images and unreadable(images):
+        return 400, error(400, "INVALID_ARGUMENT", "Unable to process input image.")
+    images += [part["fileData"]["fileUri"].encode() for part in parts if "fileData" in part]
+    text = words_about(images, _prompt_of(body))
+    usage = {
+        "promptTokenCount": IMAGE_TOKENS * len(images) + len(_prompt_of(body).split()),
+        "candidatesTokenCount": len(text.split()),
+    }
+    return 200, {"candidates": [candidate("STOP", text)], "usageMetadata": usage, "modelVersion": "stub"}
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def _camel(body: Any) -> Any:

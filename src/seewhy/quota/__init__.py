@@ -12,3 +12,4 @@ from seewhy.quota.client import Quota as Quota
 from seewhy.quota.desk import NAMESPACE as NAMESPACE
 from seewhy.quota.desk import desk_name as desk_name
 from seewhy.quota.ledger import Ledger as Ledger
+from seewhy.quota.purse import SharedPurse as SharedPurse

@@ -112,16 +112,39 @@ class Desk:
 
     def _agree(self, terms: Terms) -> None:
         """What the newest caller says holds from now on: it may be of a later job, of other settings."""
-        if terms.ledger is not None and self._ledger is None:
-            self._ledger, self._ledger_url = Ledger(terms.ledger), terms.ledger
-            self._budget.spent_usd += self._ledger.at_most_usd
         if terms.ledger is not None:
-            self._budget.cap_usd = float("inf") if terms.budget_usd is None else terms.budget_usd
+            self._open_ledger(terms.ledger, terms.budget_usd)
         if terms.service not in self._brokers:
             self._brokers[terms.service] = terms.broker(self._budget)
         elif terms != self._terms[terms.service]:
             self._brokers[terms.service].limit(requests=terms.requests, tokens=terms.tokens)
         self._terms[terms.service] = terms
+
+    def _open_ledger(self, url: str, budget_usd: float | None) -> None:
+        if self._ledger is None:
+            self._ledger, self._ledger_url = Ledger(url), url
+            self._budget.spent_usd += self._ledger.at_most_usd
+        self._budget.cap_usd = float("inf") if budget_usd is None else budget_usd
+
+    async def set_aside(self, ledger: str, budget_usd: float | None, call: str, most_usd: float) -> str | None:
+        """See ``Purse``; written down before it is answered."""
+        self._heard_at = time.monotonic()
+        self._open_ledger(ledger, budget_usd)
+        refusal = self._budget.set_aside(call, most_usd)
+        self._cover()
+        return refusal or self._fatal
+
+    async def recall(self, ledger: str, budget_usd: float | None, call: str, most_usd: float) -> None:
+        """See ``Purse``."""
+        self._heard_at = time.monotonic()
+        self._open_ledger(ledger, budget_usd)
+        self._budget.recall(call, most_usd)
+
+    async def pay(self, call: str, cost_usd: float | None) -> None:
+        """See ``Purse.settle``."""
+        self._heard_at = time.monotonic()
+        self._budget.settle(call, cost_usd)
+        self._news.set()
 
     async def turn(
         self, caller: str, number: int, asks: list[Ask], ends: list[End], withdrawn: list[str]
@@ -189,16 +212,20 @@ class Desk:
         if time.monotonic() < self._opens_at:
             return
         verdicts = [verdict for broker in self._brokers.values() for verdict in broker.decide()]
-        if self._ledger is not None:
-            try:
-                self._ledger.cover(self._budget.spent_usd + self._budget.in_flight_usd, self._budget.cap_usd)
-            except (Fatal, OSError) as error:
-                self._fatal = f"the ledger {self._ledger_url} of what was spent cannot be written: {error}"
+        self._cover()
         for verdict in verdicts:
             if (known := self._callers.get(verdict.caller)) is not None:
                 if verdict.refusal is not None:
                     known.refused[verdict.id] = verdict.refusal
                 known.wake.set()
+
+    def _cover(self) -> None:
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.cover(self._budget.spent_usd + self._budget.in_flight_usd, self._budget.cap_usd)
+        except (Fatal, OSError) as error:
+            self._fatal = f"the ledger {self._ledger_url} of what was spent cannot be written: {error}"
 
     @property
     def _in_flight(self) -> int:
@@ -216,8 +243,29 @@ class Desk:
             quiet = self._in_flight == 0 and now - self._heard_at > _QUIET_SEC
             if quiet and self._ledger is not None:
                 with suppress(Fatal, OSError):  # said by the next write that matters
-                    self._ledger.settle(self._budget.spent_usd)
+                    self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
             if now - self._heard_at > _IDLE_SEC and self._in_flight == 0:
                 import ray
 
                 ray.kill(ray.get_runtime_context().current_actor)
+
+
+def find_desk(name: str) -> Any:
+    """The desk of that `desk_name`, made where there is none. Raises Fatal in a process that has joined no cluster."""
+    import ray
+
+    if not ray.is_initialized():
+        raise Fatal("a quota needs a Ray cluster, and this process has joined none: call seewhy.run.connect first")
+    return (
+        ray.remote(Desk)
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=10_000,
+            num_cpus=0,
+        )
+        .remote()
+    )

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 
 from seewhy.failure import Fatal
-from seewhy.quota.desk import LISTEN_SEC, NAMESPACE, Desk, End, Reply, Terms
+from seewhy.quota.desk import LISTEN_SEC, End, Reply, Terms, find_desk
 from seewhy.rates import Ask
 
 _GATHER_SEC = 0.005
@@ -165,22 +165,6 @@ class Line:
         return [(ask, now - at, call in self._under_way) for call, (ask, at) in self._started.items()]
 
     def _found(self) -> Any:
-        import ray
-
-        if not ray.is_initialized():
-            raise Fatal("a quota needs a Ray cluster, and this process has joined none: call seewhy.run.connect first")
         if self._desk is None:
-            self._desk = (
-                ray.remote(Desk)
-                .options(
-                    name=self._name,
-                    namespace=NAMESPACE,
-                    get_if_exists=True,
-                    lifetime="detached",
-                    max_restarts=-1,
-                    max_concurrency=10_000,
-                    num_cpus=0,
-                )
-                .remote()
-            )
+            self._desk = find_desk(self._name)
         return self._desk

@@ -1,5 +1,6 @@
 """caption: every distinct image -> a text by a vision-language model."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.sections import ONLINE, VisionModel
 from seewhy.steps import fetch
+from seewhy.steps.batch import under_way
 from seewhy.steps.plan import Plan, need_done
 from seewhy.steps.vision import Asking, run_vision_stage
 from seewhy.study import Study
@@ -34,7 +36,8 @@ def source(study: Study) -> Source:
 
 
 def plan(study: Study) -> Plan:
-    return fetch.plan_for_images("caption", study, table(study))
+    found = fetch.plan_for_images("caption", study, table(study))
+    return found if found.note else replace(found, note=under_way(table(study)))
 
 
 def run(study: Study, reporter: Reporter) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.prices import Price, price_of
-from seewhy.quota import Quota
+from seewhy.quota import Quota, SharedPurse
 from seewhy.sections import ONLINE, VisionModel
 from seewhy.study import Study
 from seewhy.vlm.base import Decoding
@@ -24,7 +24,7 @@ def quota(study: Study, asked: VisionModel) -> Quota | None:
     if asked.backend not in ONLINE:
         return None
     return Quota(
-        name=storage.join(study.workspace, "quota"),
+        name=desk(study),
         service=service(asked),
         requests_per_window=asked.requests_per_minute,
         tokens_per_window=asked.tokens_per_minute,
@@ -34,6 +34,17 @@ def quota(study: Study, asked: VisionModel) -> Quota | None:
         tokens_out_most=asked.max_tokens or Decoding().max_new_tokens,
         ledger=ledger(study),
     )
+
+
+def purse(study: Study, asked: VisionModel) -> SharedPurse | None:
+    """What batch jobs are paid from; None where nobody knows what they cost. Raises Fatal as `quota` does."""
+    if price(study, asked, batch=True) is None:
+        return None
+    return SharedPurse(name=desk(study), ledger=ledger(study), budget_usd=study.budget)
+
+
+def desk(study: Study) -> str:
+    return storage.join(study.workspace, "quota")
 
 
 def service(asked: VisionModel) -> str:

@@ -1,12 +1,15 @@
 """Running a stage that asks a vision-language model: the exact revision, the pace of a service, and what it came to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seewhy import caption, describe
+from seewhy.caption import Caption, CaptionRequests
+from seewhy.describe import Describe, DescribeRequests
 from seewhy.prices import Price, format_usd
 from seewhy.progress import Reporter
 from seewhy.quota import Quota
@@ -14,7 +17,9 @@ from seewhy.run import Source, Stage
 from seewhy.schema import ID
 from seewhy.sections import VisionModel
 from seewhy.steps import pace
+from seewhy.steps.batch import run_batch
 from seewhy.steps.plan import run_row_stage
+from seewhy.steps.shards import Asks
 from seewhy.study import Study
 from seewhy.table import Table
 
@@ -57,8 +62,36 @@ class Asking:
         return arguments
 
 
+_BY_BATCH: dict[type[Stage], tuple[Callable[..., Asks], tuple[str, ...]]] = {
+    Caption: (CaptionRequests, caption.SHOWN),
+    Describe: (DescribeRequests, describe.SHOWN),
+}
+"""Stage -> what makes its rows requests, and which of its arguments that takes."""
+
+
 def run_vision_stage(study: Study, reporter: Reporter, work: Asking) -> None:
-    """``run_row_stage``, at the pace of the service; says what the answers cost where a service gave them."""
+    """``run_row_stage``, at the pace of the service; says what the answers cost where a service gave them.
+
+    By its batch service instead, where the study says so.
+    """
+    if work.asked.batch is not None:
+        requests, shown = _BY_BATCH[work.stage]
+        arguments = work.arguments(None)
+        run_batch(
+            work.step,
+            study,
+            reporter,
+            asked=work.asked,
+            requests=requests,
+            requests_args={name: value for name, value in arguments.items() if name in shown},
+            options={name: value for name, value in arguments.items() if name not in (*shown, "backend")},
+            source=work.source,
+            table=work.table,
+            config=work.config,
+            price=pace.price(study, work.asked, batch=True),
+            purse=pace.purse(study, work.asked),
+        )
+        return
     quota = pace.quota(study, work.asked)
     try:
         run_row_stage(

@@ -116,9 +116,9 @@ class GeminiBackend:
         self.default_prompt = DEFAULT_PROMPT
         self.max_images = MANY_IMAGES
         self._model, self._location = asked.model, asked.location
-        self._config = _config(asked, decoding)
+        self._config = generation_config(asked, decoding)
         self._online = Online(self._ask, self._guess, decoding.max_new_tokens, self._end, calls)
-        credentials, self._project = _credentials(asked.credentials, asked.project)
+        credentials, self._project = credentials_of(asked.credentials, asked.project)
         self._client = genai.Client(
             vertexai=True,
             project=self._project,
@@ -149,7 +149,7 @@ class GeminiBackend:
         if not request.images:
             return refused(online.no_image())
         try:
-            parts = [await _part(image) for image in request.images]
+            parts = [await asyncio.to_thread(part_of, image) for image in request.images]
         except BadImage as error:
             return refused(error.failure)
         if request.prompt:
@@ -161,7 +161,7 @@ class GeminiBackend:
         except errors.APIError as error:
             return self._refused(error, request)
         except auth_errors.GoogleAuthError as error:
-            return refused(_no_token(error))
+            return refused(no_token(error))
         except (aiohttp.ClientError, OSError) as error:
             return online.by_error(error)
         except ValueError as error:  # the body of a refusal is not what its header says
@@ -281,7 +281,8 @@ def _ratings(judged: dict[str, Any]) -> str:
     return f" ({named})" if named else ""
 
 
-async def _part(image: bytes | str) -> types.Part:
+def part_of(image: bytes | str) -> types.Part:
+    """An image as a part of a request; BadImage where it cannot be sent."""
     if isinstance(image, str):
         known = STORED_TYPES.get(image.rpartition(".")[2].lower())
         if not image.startswith(GS) or known is None:
@@ -289,11 +290,11 @@ async def _part(image: bytes | str) -> types.Part:
                 "unknown_type", f"{image[:200]!r}: no gs:// URI that ends in one of {', '.join(STORED_TYPES)}"
             )
         return types.Part(file_data=types.FileData(file_uri=image, mime_type=known))
-    mime, data = await asyncio.to_thread(online.picture, image)
+    mime, data = online.picture(image)
     return types.Part(inline_data=types.Blob(mime_type=mime, data=data))
 
 
-def _credentials(credentials: Any, project: str | None) -> tuple[Any, str]:
+def credentials_of(credentials: Any, project: str | None) -> tuple[Any, str]:
     found = None
     if credentials is None:
         try:
@@ -309,7 +310,7 @@ def _credentials(credentials: Any, project: str | None) -> tuple[Any, str]:
     return credentials, project
 
 
-def _no_token(error: auth_errors.GoogleAuthError) -> Failure:
+def no_token(error: auth_errors.GoogleAuthError) -> Failure:
     """What may pass of the trouble to get a token.
 
     Raises:
@@ -352,7 +353,7 @@ def thresholds(safety: Mapping[str, str] | str | None) -> dict[str, str]:
     return plain
 
 
-def _config(asked: Settings, decoding: Decoding) -> types.GenerateContentConfig:
+def generation_config(asked: Settings, decoding: Decoding) -> types.GenerateContentConfig:
     resolution, thinking = asked.media_resolution, asked.thinking_budget
     return types.GenerateContentConfig(
         temperature=decoding.temperature,

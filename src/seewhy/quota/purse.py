@@ -1,0 +1,53 @@
+"""The desk's money, for a driver that pays for whole jobs of a service and not call by call."""
+
+import time
+from typing import Any
+
+from seewhy.quota.desk import desk_name, find_desk
+
+_TRIES = 5
+_AGAIN_SEC = 1.0
+
+
+class SharedPurse:
+    """A ``prices.Purse`` that pays from the same budget as all calls of the desk's callers.
+
+    Args:
+        name: of the desk, as of ``Quota``.
+        ledger: URL of the file that says what was spent.
+        budget_usd: None for any sum.
+
+    Raises:
+        ray.exceptions.RayError: of its methods, where the desk is lost again and again.
+    """
+
+    def __init__(self, *, name: str, ledger: str, budget_usd: float | None = None) -> None:
+        self._name = desk_name(name)
+        self._terms = (ledger, budget_usd)
+
+    def set_aside(self, call: str, most_usd: float) -> str | None:
+        """See ``Purse``."""
+        refusal: str | None = self._ask("set_aside", *self._terms, call, most_usd)
+        return refusal
+
+    def recall(self, call: str, most_usd: float) -> None:
+        """See ``Purse``."""
+        self._ask("recall", *self._terms, call, most_usd)
+
+    def settle(self, call: str, cost_usd: float | None) -> None:
+        """See ``Purse``. A desk that has died since had counted the call as spent, and goes on doing so."""
+        self._ask("pay", call, cost_usd)
+        self._ask("settle")
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        import ray
+        from ray.exceptions import RayActorError
+
+        for turn in range(_TRIES):
+            try:
+                return ray.get(getattr(find_desk(self._name), method).remote(*args))
+            except (RayActorError, ValueError):  # ValueError: its name is about to be free
+                if turn == _TRIES - 1:
+                    raise
+                time.sleep(_AGAIN_SEC)
+        raise AssertionError
