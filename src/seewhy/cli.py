@@ -1,4 +1,4 @@
-"""The command line: `seewhy run | plan | status | report | demo`. Thin: the steps do the work, this prints."""
+"""The command line: `seewhy run | plan | status | report | compare | ...`. Thin: the steps do the work, this prints."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
-from seewhy.study import Study, load_study
+from seewhy.study import Study, load_study, read_changes
 
 app = typer.Typer(
     help="See why images score as they do.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -22,6 +22,10 @@ app = typer.Typer(
 
 StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="the study's YAML file, at any fsspec URL")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="a setting in place of the study's own; repeatable"),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="only the first so many rows of the manifest")]
 
 
@@ -30,13 +34,19 @@ def run(
     path: StudyPath,
     until: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")] = None,
     only: Annotated[str | None, typer.Option("--only", metavar="STAGE", help="run this stage alone")] = None,
+    changes: Changes = None,
     limit: Limit = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study. What is there already is not done again; what was killed goes on where it was."""
     from seewhy.steps.order import run_study
 
-    run_study(load_study(path, limit=limit), Reporter(quiet=quiet), until=until, only=only)
+    run_study(
+        load_study(path, limit=limit, changed=read_changes(changes or [])),
+        Reporter(quiet=quiet),
+        until=until,
+        only=only,
+    )
 
 
 @app.command()
@@ -119,6 +129,34 @@ def explain(
     if plot:
         storage.write_whole(plot, found.plot.encode())
         print(f"written to {plot}")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="STUDY_A", help="a study's YAML file, at any fsspec URL")],
+    second: Annotated[str | None, typer.Argument(metavar="[STUDY_B]", help="the other one's")] = None,
+    changes: Changes = None,
+    out: Annotated[str | None, typer.Option("--out", help="folder of the page; compare/ in A's workspace")] = None,
+    json_copy: Annotated[str | None, typer.Option("--json", help="write the numbers to this file too")] = None,
+    limit: Limit = None,
+) -> None:
+    """Hold two studies against each other, or one against itself with a setting changed, from what is there already.
+
+    Scores on the same rows, words that both find, answers and their cost. With --set and one study the other is the
+    same study with that setting; with two, B has it.
+    """
+    from seewhy.report.comparison_lines import comparison_lines
+    from seewhy.steps import compare as step
+
+    if second is None and not changes:
+        raise Fatal("name a second study, or a setting to change: --set caption.prompt='What stands out?'")
+    studies = [load_study(first, limit=limit)]
+    studies.append(load_study(second or first, limit=limit, changed=read_changes(changes or [])))
+    told = " ".join([second or first, *(f"with {one}" for one in changes or [])])
+    found = step.compare(*studies, names=(first, told))
+    page = step.write(found, out or storage.join(studies[0].workspace, "compare"), json_copy=json_copy)
+    print("\n".join(comparison_lines(found.comparison)))
+    print(f"\npage: {page}")
 
 
 _ENOUGH = 600

@@ -97,8 +97,9 @@ PROBE = pa.schema(
     [
         pa.field("output", pa.string()),  # class, or the target's name
         pa.field("rank", pa.int32()),  # from 1, by weight, within the output; null: not put forward
-        pa.field("word", pa.string()),
-        pa.field("weight", pa.float64()),  # of the sparse linear probe fitted to all texts
+        pa.field("feature", pa.string()),  # "word", or "score": how well a text of the study's `score` fits the image
+        pa.field("word", pa.string()),  # or that text
+        pa.field("weight", pa.float64()),  # of the sparse linear probe fitted to all texts; of a score by its deviation
         pa.field("hits", pa.int64()),  # texts of the class that hold the word; null for numbers
         pa.field("total", pa.int64()),  # texts that hold the word
         pa.field("base_rate", pa.float64()),  # share of the class among all texts
@@ -113,6 +114,16 @@ PROBE = pa.schema(
         pa.field("difference", pa.float64()),  # mean_with - mean_without, with its bootstrap interval
         pa.field("difference_low", pa.float64()),
         pa.field("difference_high", pa.float64()),
+        pa.field(
+            "score_in", pa.float64()
+        ),  # scores and classes: mean logit over the items of the class, and the others
+        pa.field("score_out", pa.float64()),
+        pa.field("score_gap", pa.float64()),  # score_in - score_out, with its bootstrap interval
+        pa.field("score_gap_low", pa.float64()),
+        pa.field("score_gap_high", pa.float64()),
+        pa.field("correlation", pa.float64()),  # scores and numbers: Spearman's of logit and target, with its interval
+        pa.field("correlation_low", pa.float64()),
+        pa.field("correlation_high", pa.float64()),
     ]
 )
 

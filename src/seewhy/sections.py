@@ -306,6 +306,8 @@ class Probe(Section):
     """A word in more texts is left out: a whole number, or a share."""
     max_words: Positive = 5000
     features: Literal["presence", "counts", "log_counts"] = "presence"
+    scores: Literal["none", "beside", "instead"] = "none"
+    """Whether the scores of the section `score` join the probe of captions or texts: beside their words, or instead."""
     subsamples: Positive = 50
     """Random halves of the texts from which the probe chooses again."""
     min_selection: Fraction = 0.5

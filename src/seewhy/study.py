@@ -2,6 +2,8 @@
 
 import difflib
 import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 import yaml
@@ -67,6 +69,13 @@ class Study(Section):
             raise ValueError(f"path {self.path} needs the column of the images (manifest.image)")
         if self.score is not None and self.manifest.image is None:
             raise ValueError("score needs the column of the images (manifest.image)")
+        if self.probe.scores != "none" and self.score is None:
+            raise ValueError(f"probe.scores is {self.probe.scores}: name the texts to score in the section `score`")
+        if self.probe.scores != "none" and not self.has_texts:
+            raise ValueError(
+                f"probe.scores is {self.probe.scores}: scores join the probe of captions or texts, which path "
+                f"{self.path} has not"
+            )
         return self
 
     @property
@@ -86,12 +95,13 @@ class Study(Section):
 assert set(get_args(get_args(Study.model_fields["retry"].annotation)[0])) == set(KINDS)
 
 
-def load_study(path: str, *, limit: int | None = None) -> Study:
+def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any] = MappingProxyType({})) -> Study:
     """Reads and checks a study; manifest and workspace given as relative paths are beside the study.
 
     Args:
         path: a YAML file at any fsspec URL.
         limit: overrides the study's own `limit`.
+        changed: settings in place of the study's own, by their dotted keys; see `read_changes`.
 
     Raises:
         Fatal: no such file, no YAML, or keys and values that are not allowed, all of them named.
@@ -107,6 +117,8 @@ def load_study(path: str, *, limit: int | None = None) -> Study:
         raise Fatal(f"{path} must hold keys and values, not {type(value).__name__}")
     if limit is not None:
         value["limit"] = limit
+    for key, setting in changed.items():
+        _put(value, key.split("."), setting)
     study = check_study(value, name=path)
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
     return study.model_copy(
@@ -128,6 +140,34 @@ def load_study(path: str, *, limit: int | None = None) -> Study:
             ),
         }
     )
+
+
+def read_changes(given: Sequence[str]) -> dict[str, Any]:
+    """``caption.temperature=0`` -> dotted key and value. A value is read as in a study, but a text may hold a colon.
+
+    Raises:
+        Fatal: one that is no ``key=value``.
+    """
+    found: dict[str, Any] = {}
+    for one in given:
+        key, sign, value = one.partition("=")
+        if not sign or not all(key.split(".")):
+            raise Fatal(f"{one!r} must be key=value, such as caption.temperature=0")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            read = value
+        found[key] = value if isinstance(read, dict) and not value.lstrip().startswith("{") else read
+    return found
+
+
+def _put(study: dict[str, Any], path: Sequence[str], setting: Any) -> None:
+    """Sets one value; sections that are not there are made. A key that is no section is left for `check_study`."""
+    for name in path[:-1]:
+        inner = study.get(name)
+        study[name] = dict(inner) if isinstance(inner, dict) else {}
+        study = study[name]
+    study[path[-1]] = setting
 
 
 def check_study(value: dict[str, Any], *, name: str = "study") -> Study:

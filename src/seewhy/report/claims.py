@@ -60,12 +60,17 @@ def words_predict(probe: ProbeResults, metric: str) -> bool | None:
     """
     if probe.verdict is not None:
         return probe.verdict.beats
-    found = score(probe.scores, WORDS, metric)
+    found = score(probe.scores, probe.model, metric)
     if found is None or not numbers.finite(found["low"]):
         return None
-    others = [s for m in (PERMUTED, *_TRIVIAL) if (s := score(probe.scores, m, metric)) is not None]
+    others = [s for m in (permuted(probe), *_TRIVIAL) if (s := score(probe.scores, m, metric)) is not None]
     tops = [max(v for v in (s["value"], s["high"]) if numbers.finite(v)) for s in others]
     return all(found["low"] > top for top in tops) if tops else None
+
+
+def permuted(probe: ProbeResults) -> str:
+    """What the scores call the same probe on shuffled targets."""
+    return f"{probe.model}, targets permuted"
 
 
 def photo_lines(about: About, photos: PhotoResults) -> FirstLines:
@@ -93,13 +98,17 @@ def photo_lines(about: About, photos: PhotoResults) -> FirstLines:
 def probe_lines(about: About, probe: ProbeResults, noun: str) -> FirstLines:
     """Of a page that holds a probe and no other model; `noun` is what texts are called, in the plural."""
     metric, target = leading_metric(about), about.target_name
-    words, predict = score(probe.scores, WORDS, metric), words_predict(probe, metric)
-    claims = [] if words is None else [Claim("Words alone", _words_claim(words, probe, metric, predict))]
-    headline, stance = f"Whether the words of the {noun} predict {target} was not measured.", _NOT_FINDINGS
+    words, predict = score(probe.scores, probe.model, metric), words_predict(probe, metric)
+    claims = [] if words is None else [Claim(model_name(probe.model), _words_claim(words, probe, metric, predict))]
+    noun = {"words": f"words of the {noun}", "scores": "scores of the images"}.get(
+        probe.model, f"words of the {noun} and the scores of the images"
+    )
+    headline = f"Whether the {noun} predict {target} was not measured."
+    stance = _NOT_FINDINGS.replace("The words", f"The {probe.model}")
     if predict:
-        headline, stance = f"The words of the {noun} help to predict {target}.", "The words below are those that do."
+        headline, stance = f"The {noun} help to predict {target}.", f"The {probe.model} below are those that do."
     elif predict is False:
-        headline = f"The words of the {noun} do not predict {target} better than chance."
+        headline = f"The {noun} do not predict {target} better than chance."
     return FirstLines(headline, claims, stance, predict is True)
 
 
@@ -172,8 +181,10 @@ def _image_claim(own: Score, scores: pa.Table, metric: str) -> str:
 
 def _words_claim(words: Score, probe: ProbeResults, metric: str, predict: bool | None) -> str:
     source = "from the words of the descriptions, without the picture" if probe.described else "from the words alone"
+    if probe.model != WORDS:
+        source = "from how well texts of the study fit the images" + (", and from words" if len(probe.table) else "")
     said = f"{told(words, metric)}, {source}."
-    if (shuffled := score(probe.scores, PERMUTED, metric)) is not None:
+    if (shuffled := score(probe.scores, permuted(probe), metric)) is not None:
         said += f" With the answers shuffled, which is chance: {_short(shuffled, metric)}."
     if predict is False:
         said += " That is not clearly better than chance."

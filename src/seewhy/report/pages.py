@@ -10,6 +10,7 @@ import pyarrow as pa
 from seewhy.report import items as item_views
 from seewhy.report import numbers, overview, safe
 from seewhy.report.choose import Chosen, Ends, WordRow
+from seewhy.report.concepts import ConceptSection
 from seewhy.report.items import Item
 from seewhy.report.results import Loss
 from seewhy.report.scores import flow, provenance, score_cards, verdict_figure
@@ -275,6 +276,7 @@ class Pages:
         verdict: Verdict | None,
         notes: Sequence[str],
         section: WordsSection | None,
+        concepts: ConceptSection | None,
     ) -> None:
         headline, stance = first_lines(verdict, self.study.target_name, self.study.noun)
         self._write(
@@ -293,6 +295,7 @@ class Pages:
             partial=self.partial,
             shown=len(self.items),
             section=section,
+            concepts=concepts,
         )
 
     def _write(self, path: str, template: str, **context: Any) -> None:

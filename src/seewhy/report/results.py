@@ -126,7 +126,7 @@ class ProbeResults:
         table: schema.PROBE; `output` is a class or the target's name. Classification: the words of positive weight are
             shown, by rank. Regression: both signs, by size. A row without a rank is a word that was counted but is
             not put forward: of a control, such rows tell how it uses the words of the model's map.
-        scores: schema.SCORES of held-out texts. Looked at are the models "words" and "words, targets permuted" (the
+        scores: schema.SCORES of held-out texts. Looked at are `model` and "`model`, targets permuted" (the
             same probe on shuffled targets), "majority" and "mean".
         counted: texts that were counted, the rows of the probe.
         texts: (id, text) of the examples at least.
@@ -139,6 +139,8 @@ class ProbeResults:
         find_sentence: None looks for the word as it is spelt.
         read_images: for a probe that has a page or a section of its own; a photo path brings its own.
         described: the texts are a model's words for images; False: they came with the data.
+        concepts: schema.PROBE of the image scores that joined the words, or stand instead of them; None: none did.
+        model: what `scores` call the probe: "words", "words and scores" or "scores".
         losses, notes: as of TextResults, for a probe that has a page of its own.
     """
 
@@ -154,8 +156,15 @@ class ProbeResults:
     find_sentence: FindSentence | None = None
     read_images: ReadImages | None = None
     described: bool = True
+    concepts: pa.Table | None = None
+    model: str = "words"
     losses: Sequence[Loss] = ()
     notes: Sequence[str] = ()
+
+    @property
+    def words_counted(self) -> bool:
+        """Whether there are words to show: not where scores stand instead of them."""
+        return self.model != "scores"
 
 
 @dataclass(frozen=True)

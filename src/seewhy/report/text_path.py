@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from seewhy.report import choose
-from seewhy.report.claims import PERMUTED, WORDS, leading_metric, words_predict
+from seewhy.report.claims import leading_metric, permuted, words_predict
+from seewhy.report.concepts import concept_section
 from seewhy.report.items import load_items, word_limit
 from seewhy.report.pages import Pages, Study
 from seewhy.report.pictures import write_thumbnails
@@ -57,7 +58,10 @@ def write_texts(site: Site, text: TextResults, probe: ProbeResults | None, exten
         scores=_scores(text, probe),
         verdict=text.verdict,
         notes=text.notes,
-        section=None if probe is None else _section(site, text, probe, extent, study, pages),
+        section=_section(site, text, probe, extent, study, pages)
+        if probe is not None and probe.words_counted
+        else None,
+        concepts=None if probe is None else concept_section(probe, site.about, findings=_predicts(site.about, probe)),
     )
     return {"items": picked.total, "explained": picked.found.explained, "pages": len(items)}
 
@@ -91,17 +95,21 @@ def _section(
         probe,
         extent,
         nouns=Nouns(study.thing, study.holder),
-        findings=words_predict(probe, leading_metric(site.about)) is True,
+        findings=_predicts(site.about, probe),
         read_images=probe.read_images or text.read_images,
         predictions=text.predictions,
         href=href,
     )
 
 
+def _predicts(about: About, probe: ProbeResults) -> bool:
+    return words_predict(probe, leading_metric(about)) is True
+
+
 def _scores(text: TextResults, probe: ProbeResults | None) -> pa.Table:
     if probe is None:
         return text.scores
-    rows = [r for r in probe.scores.to_pylist() if r["model"] in (WORDS, PERMUTED)]
+    rows = [r for r in probe.scores.to_pylist() if r["model"] in (probe.model, permuted(probe))]
     return pa.Table.from_pylist([*text.scores.to_pylist(), *rows], text.scores.schema)
 
 

@@ -22,6 +22,10 @@ MODELS = {
     "logistic_words": "Word counts (logistic)",
     "words": "Words alone",
     "words, targets permuted": "Words, answers shuffled",
+    "words and scores": "Words and scores",
+    "words and scores, targets permuted": "Words and scores, answers shuffled",
+    "scores": "Scores alone",
+    "scores, targets permuted": "Scores, answers shuffled",
     "logistic_colours": "Colours alone",
     "ridge_colours": "Colours alone",
 }

@@ -1,6 +1,7 @@
 """The page of a study that has nothing but texts and a probe on their words."""
 
 from seewhy.report.claims import probe_lines
+from seewhy.report.concepts import concept_section
 from seewhy.report.results import Extent, ProbeResults
 from seewhy.report.scores import flow, provenance, score_cards
 from seewhy.report.section import Nouns, words_section
@@ -23,7 +24,9 @@ def write_words(site: Site, file: str, probe: ProbeResults, extent: Extent) -> N
         file,
         "words.html",
         lines=lines,
-        section=section,
+        section=section if probe.words_counted else None,
+        concepts=concept_section(probe, site.about, findings=lines.good),
+        nouns=nouns,
         cards=score_cards(probe.scores, None),
         flow=flow(probe.losses),
         notes=probe.notes,

@@ -7,7 +7,7 @@ from seewhy import schema, storage
 from seewhy.fetch import VERSION, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
-from seewhy.steps.joins import first_rows
+from seewhy.steps.joins import first_rows, looked_up
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
 from seewhy.steps.rows import manifest_rows, tell
@@ -41,6 +41,12 @@ def images_of(study: Study) -> pa.Table:
 @once_a_run
 def _images_of(study: Study, _parts: tuple[str, ...]) -> pa.Table:
     return table(study).locate(source(study).keys.column(schema.ID), ["image_id", "fingerprint"])
+
+
+def image_of_row(study: Study, rows: pa.ChunkedArray) -> pa.Array:
+    """image id of each row of the manifest, null where it has none that was fetched."""
+    sources = looked_up(rows, manifest_rows(study).table.select(["row", "source_id"]))
+    return looked_up(pa.chunked_array([sources]), images_of(study).select([schema.ID, "image_id"]))
 
 
 def distinct_images(study: Study) -> Source:

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy import sparse
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.progress import Reporter, format_seconds
 from seewhy.run import connect
-from seewhy.steps import caption, describe, fetch, train_image, training, words
+from seewhy.steps import caption, describe, fetch, score, train_image, training, words
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
 from seewhy.steps.words import TEXT, Texts, gather_texts, kinds
@@ -28,13 +29,16 @@ from seewhy.words.probe import Probe, fit_probe
 from seewhy.words.probe_table import counted_rows
 from seewhy.words.ranking import stable_ranks
 
-VERSION = 2
+VERSION = 3
 """Goes up with every change of the probe's code that changes its results."""
 
 _FEWEST_GROUPS = 5
 """Groups that must hold a word; with one alone, random halves of the groups would choose it in every second."""
 
-_CUT_WORDS = {"resources", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
+WORDS_AND_SCORES, SCORES = "words and scores", "scores"
+"""What the scores of held-out rows call a probe with the study's image scores beside its words, or instead of them."""
+
+_CUT_WORDS = {"resources", "scores", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
 """Settings that are no part of the probe's own name: they are in the words', or change nothing."""
 
 
@@ -63,6 +67,8 @@ def config(study: Study, texts: Texts) -> dict[str, Any]:
         "texts": texts.name,
         **study.probe.model_dump(exclude=_CUT_WORDS),
         "words": words.config(study, texts),
+        "scores": study.probe.scores if _joins(study, texts) else "none",
+        "score": digest(score.config(study)) if _joins(study, texts) else None,
         "data": digest([digest(piece.to_pydict()) for piece in pieces]),
         "rows": len(texts.examples),
         "task": texts.task,
@@ -90,6 +96,8 @@ def _first_waiting(study: Study) -> Plan | None:
     before = [describe.plan] if study.has_image_path else []
     if study.has_texts and study.manifest.text is None:
         before = [fetch.plan, caption.plan, *before]
+    if study.probe.scores != "none":
+        before = [fetch.plan, score.plan, *before]
     return next((one for step in before if (one := step(study)).new or not one.folder), None)
 
 
@@ -116,13 +124,21 @@ def run(study: Study, reporter: Reporter) -> None:
             progress({"ok": 1})
         told = stable_ranks(found.table, min_selection=study.probe.min_selection)
         told = pa.concat_tables([told, _words_of_the_map(study, texts, table, told)])
-        _write(where, found, told, len(texts.examples))
+        _write(where, found, told, _predictions(texts, found))
         reporter.say(f"probe: done in {format_seconds(progress.seconds())}, {_told(read(study, texts), kind)}")
 
 
-def _fit(study: Study, texts: Texts, table: Table) -> Probe:
+def _joins(study: Study, texts: Texts) -> bool:
+    """Whether image scores join the probe of these texts. Descriptions are compared with their controls by words."""
+    return texts.name == TEXT and study.probe.scores != "none"
+
+
+def _counted(study: Study, texts: Texts, table: Table) -> tuple[sparse.csr_matrix, list[str]]:
+    """(N, V) counts, and the V words."""
     asked = study.probe
     examples = texts.examples
+    if _joins(study, texts) and asked.scores == "instead":
+        return sparse.csr_matrix((len(examples), 0), dtype=np.int32), []
     counted = count_table(
         table, examples[schema.ID], min_texts=asked.min_texts, max_texts=asked.max_texts, most=asked.max_words
     )
@@ -132,9 +148,23 @@ def _fit(study: Study, texts: Texts, table: Table) -> Probe:
     enough = np.flatnonzero(groups_by_word(presence(counted.matrix), groups) >= fewest)
     if not len(enough):
         raise ValueError(f"no word stands in {asked.min_texts:g} texts or more of {len(examples)}")
+    return counted.matrix[:, enough], [counted.vocabulary.words[column] for column in enough]
+
+
+def _fit(study: Study, texts: Texts, table: Table) -> Probe:
+    asked = study.probe
+    examples = texts.examples
+    counts, known = _counted(study, texts, table)
+    joined: dict[str, Any] = {}
+    if _joins(study, texts) and study.score is not None:
+        joined = {
+            "scores_of_text": score.logits(study, fetch.image_of_row(study, examples["row"])),
+            "score_names": study.score.texts,
+            "called": WORDS_AND_SCORES if known else SCORES,
+        }
     return fit_probe(
-        counted.matrix[:, enough],
-        [counted.vocabulary.words[column] for column in enough],
+        counts,
+        known,
         _target(texts),
         ids=examples[schema.ID].to_pylist(),
         classes=texts.classes,
@@ -146,6 +176,7 @@ def _fit(study: Study, texts: Texts, table: Table) -> Probe:
         features=asked.features,
         subsamples=asked.subsamples,
         seed=asked.seed,
+        **joined,
     )
 
 
@@ -202,13 +233,27 @@ def _folds(study: Study, texts: Texts) -> np.ndarray | None:
     return held_out["fold"].take(place).to_numpy()
 
 
-def _write(where: str, found: Probe, words_table: pa.Table, texts: int) -> None:
-    for name, table in (("words", words_table), ("examples", found.examples), ("scores", found.scores)):
+def _predictions(texts: Texts, found: Probe) -> pa.Table:
+    """schema.PREDICTIONS of every text, by the probe that did not see it."""
+    count, width = found.outputs.shape
+    columns = [
+        texts.examples["row"],
+        texts.examples[schema.ID],
+        pa.array(found.folds),
+        pa.array(_target(texts)),
+        pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * width), found.outputs.ravel()),
+    ]
+    return pa.table(columns, schema=schema.PREDICTIONS)
+
+
+def _write(where: str, found: Probe, words_table: pa.Table, predictions: pa.Table) -> None:
+    tables = {"words": words_table, "examples": found.examples, "scores": found.scores, "predictions": predictions}
+    for name, table in tables.items():
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
     storage.write_json(storage.join(where, "verdict.json"), asdict(found.verdict))
-    done = {"rows": texts, "penalty": found.penalty, "words": len(found.table)}
+    done = {"rows": len(predictions), "penalty": found.penalty, "words": len(found.table)}
     storage.write_json(storage.join(where, "_done.json"), done)
 
 

@@ -72,7 +72,7 @@ def write(study: Study) -> None:
         text, photos, words = _text(study), _photos(study), _probe(study)
         build_report(out, about=_about(study, texts), text=text, photos=photos, probe=words, extent=_extent(study))
         tables = {} if text is None else {"words": text.words}
-        tables |= {} if words is None else {"probe": words.table}
+        tables |= {} if words is None else {"probe": _all_rows(words)}
         tables |= {} if photos is None else {f"probe-{name}": one.table for name, one in photos.probes.items()}
         for name, table in tables.items():
             _write_words(os.path.join(out, name), table)
@@ -131,6 +131,11 @@ def _probe(study: Study) -> ProbeResults | None:
         return None
     items: Items = gather(study, step="report")
     return probe_results(study, gather_texts(study, TEXT, step="report"), pictures(study, items))
+
+
+def _all_rows(probe: ProbeResults) -> pa.Table:
+    """Words, and scores behind them."""
+    return probe.table if probe.concepts is None else pa.concat_tables([probe.table, probe.concepts])
 
 
 def _write_words(base: str, table: pa.Table) -> None:

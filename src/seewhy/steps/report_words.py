@@ -15,6 +15,7 @@ from seewhy.steps.joins import first_rows
 from seewhy.steps.words import TEXT, Texts
 from seewhy.study import Study
 from seewhy.table import read_rows
+from seewhy.words.probe_table import SCORE
 from seewhy.words.tokens import load_tokenizer, sentence_with
 
 ReadImages = Callable[[list[str]], dict[str, bytes]]
@@ -26,8 +27,12 @@ def probe_results(study: Study, texts: Texts, read_images: ReadImages | None = N
     if found is None:
         return None
     chosen = pc.unique(found.examples["id"])
+    scored = pc.equal(found.table["feature"], SCORE)
+    joined = found.verdict.model in (probe.SCORES, probe.WORDS_AND_SCORES)
     return ProbeResults(
-        table=found.table,
+        table=found.table.filter(pc.invert(scored)),
+        concepts=found.table.filter(scored) if pc.any(scored).as_py() or joined else None,
+        model=found.verdict.model,
         scores=found.scores,
         counted=found.texts,
         texts=texts_of(texts, chosen),

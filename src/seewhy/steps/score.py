@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
@@ -52,6 +56,21 @@ def run(study: Study, reporter: Reporter) -> None:
         config=settings,
         resources=asked.resources,
     )
+
+
+def has_score(study: Study, images: pa.Array) -> np.ndarray:
+    """(N,) whether each image id, or null, has scores. Raises Fatal where the step is not complete."""
+    need_done(table(study), source(study), step="probe", before="score")
+    known = table(study).locate(source(study).keys[schema.ID])[schema.ID].combine_chunks()
+    return pc.is_in(images, value_set=known, skip_nulls=True).to_numpy(zero_copy_only=False)
+
+
+def logits(study: Study, images: pa.Array) -> np.ndarray:
+    """(N, T) float64 of image ids that all have scores, in the order of the study's texts."""
+    found = table(study).locate(pc.unique(images), ["logits"])
+    place = pc.index_in(images, value_set=found[schema.ID].combine_chunks())
+    flat = found["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return flat.reshape(len(found), len(_asked(study).texts))[place.to_numpy()]
 
 
 def _arguments(study: Study) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The words of texts: those of the manifest, captions, or descriptions, cut once and counted by the probe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from seewhy import schema, storage
 from seewhy.describe import MAP
+from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
-from seewhy.steps import caption, describe
+from seewhy.steps import caption, describe, fetch, score
 from seewhy.steps.items import Items, gather
 from seewhy.steps.joins import Losses
 from seewhy.steps.photos import Photos, gather_photos
@@ -61,7 +62,8 @@ def kinds(study: Study) -> list[str]:
 def gather_texts(study: Study, kind: str, *, step: str) -> Texts:
     """Raises Fatal where a step that writes these texts is not complete."""
     if kind == TEXT:
-        return _of_items(study, gather(study, step=step))
+        texts = _of_items(study, gather(study, step=step))
+        return texts if study.probe.scores == "none" else _scored(study, texts)
     return _of_photos(study, gather_photos(study, step=step), kind)
 
 
@@ -74,6 +76,19 @@ def _of_items(study: Study, items: Items) -> Texts:
         source, made_by = Source(keys, (Stored(captions.parts(), {"text": "text"}),)), digest(caption.config(study))
     examples = items.examples.select(["row", schema.ID, "target", "group"])
     return Texts(TEXT, examples, source, made_by, items.task, items.classes, items.losses)
+
+
+def _scored(study: Study, texts: Texts) -> Texts:
+    """Of the texts those whose image has scores, where scores join the probe."""
+    scored = score.has_score(study, fetch.image_of_row(study, texts.examples["row"]))
+    lost = len(scored) - int(scored.sum())
+    if lost == len(scored):
+        raise Fatal("the probe has nothing to work on: no row with a text has an image with scores")
+    losses = [
+        *texts.losses,
+        *([("Without scores", -lost, "no image, or one that could not be scored")] if lost else []),
+    ]
+    return replace(texts, examples=texts.examples.filter(pa.array(scored)), losses=losses)
 
 
 def _of_photos(study: Study, photos: Photos, kind: str) -> Texts:

@@ -151,7 +151,7 @@ def compare(
     once = np.ones((1, len(target)))
     values = {model: weighted_scores(target, out, once) for model, out in outputs.items()}
     drawn: dict[str, dict[str, list[np.ndarray]]] = {model: {} for model in outputs}
-    for weights in _draws(numbers, count, resamples, seed):
+    for weights in group_weights(numbers, count, resamples=resamples, seed=seed):
         for model, out in outputs.items():
             for metric, value in weighted_scores(target, out, weights).items():
                 drawn[model].setdefault(metric, []).append(value)
@@ -169,8 +169,12 @@ def compare(
     return Comparison(table, draws)
 
 
-def _draws(numbers: np.ndarray, count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """(r, N) weights at a time, `resamples` rows in all: how often each row's group was drawn."""
+def group_weights(numbers: np.ndarray, count: int, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """(r, N) weights at a time, `resamples` rows in all: how often each row's group was drawn.
+
+    Args:
+        numbers: (N,) int64 number of each row's group, from 0 to `count` less 1.
+    """
     rng = np.random.default_rng(seed)
     at_once = max(1, _CELLS // max(1, len(numbers)))
     for start in range(0, resamples, at_once):

@@ -1,11 +1,12 @@
 """What speaks for a word, counted in the texts: hits and totals, shares with intervals, means with and without it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import norm
-from scipy.stats import t as student
+
+from seewhy.intervals import bootstrap_tails
+from seewhy.train.scores import group_weights, weighted_scores
 
 _BINS = 1000  # of groups in the bootstrap
 _DRAWN_AT_ONCE = 20_000_000  # numbers, in the bootstrap's largest array
@@ -53,9 +54,7 @@ def means_by_word(
 ) -> Means:
     """Means of a number with and without each of W words, with percentile bootstraps that draw groups of texts.
 
-    Percentiles of few groups lie too close: the interval is widened as T. Hesterberg, What teachers should know about
-    the bootstrap (The American Statistician, 2015) has it, to the tails Phi(-sqrt(n / (n - 1)) t) with t the 97.5%
-    point of Student's t for n - 1 degrees of freedom, n the groups on the word's rarer side.
+    The interval is widened by `intervals.bootstrap_tails`, of the groups on the word's rarer side.
 
     Of more than 1,000 groups as many bins are drawn instead, to which the groups were dealt by lot: a bin's sums vary
     as its groups' do, so the interval keeps its width (see words.corpus).
@@ -79,7 +78,7 @@ def means_by_word(
     weights = rng.multinomial(bins, np.full(bins, 1 / bins), size=resamples).astype(np.float64)
     low, high = (np.full(present.shape[1], np.nan) for _ in range(2))
     holding = groups_by_word(present, groups)
-    tails = _tails(np.minimum(holding, np.maximum(count - holding, 1)))
+    tails = bootstrap_tails(np.minimum(holding, np.maximum(count - holding, 1)))
     at_once = max(1, _DRAWN_AT_ONCE // max(1, resamples))
     for start in range(0, present.shape[1], at_once):
         some = slice(start, start + at_once)
@@ -91,10 +90,39 @@ def means_by_word(
     return Means(mean_with[0] + middle, mean_without[0] + middle, (mean_with - mean_without)[0], low, high)
 
 
-def _tails(groups: np.ndarray) -> np.ndarray:
-    """Share of the draws that is cut off at either end, for so many groups; one group alone has no spread to go by."""
-    n = np.maximum(groups, 2).astype(np.float64)
-    return norm.cdf(-np.sqrt(n / (n - 1)) * student.ppf(0.975, n - 1))
+def score_gaps(
+    scores: np.ndarray, of_class: np.ndarray, groups: np.ndarray, *, resamples: int = 1000, seed: int = 42
+) -> Means:
+    """Of S scores the mean over the items of a class and over all others, and their difference, as `means_by_word` has
+    a target's over the texts with a word and without.
+
+    Args:
+        scores: (N, S). of_class: (N,) bool.
+    """
+    members = sparse.csr_matrix(of_class[:, None].astype(np.float64))
+    found = [means_by_word(members, one, groups, resamples=resamples, seed=seed) for one in scores.T]
+    if not found:
+        return Means(*(np.empty(0) for _ in range(5)))
+    return Means(*(np.concatenate([getattr(one, part.name) for one in found]) for part in fields(Means)))
+
+
+def rank_correlations(
+    scores: np.ndarray, target: np.ndarray, groups: np.ndarray, *, resamples: int = 1000, seed: int = 42
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(S,) Spearman's correlation of each of (N, S) scores with a number, and its 95% interval over drawn groups, each
+    draw ranked anew; widened by `intervals.bootstrap_tails`. NaN where a score or the target is always the same."""
+    count = int(groups.max()) + 1 if len(groups) else 0
+    tail = float(bootstrap_tails(np.array([count]))[0])
+    values, lows, highs = (np.full(scores.shape[1], np.nan) for _ in range(3))
+    for column, one in enumerate(scores.T):
+        value = weighted_scores(target, one[:, None], np.ones((1, len(target))))["spearman"][0]
+        weights = group_weights(groups, count, resamples=resamples, seed=seed)
+        drawn = np.concatenate([weighted_scores(target, one[:, None], some)["spearman"] for some in weights])
+        known = drawn[np.isfinite(drawn)]
+        if np.isfinite(value) and len(known):
+            values[column] = value
+            lows[column], highs[column] = np.quantile(known, [tail, 1 - tail])
+    return values, lows, highs
 
 
 def _quantiles(drawn: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from seewhy.run import Held, hold, map_tasks
 from seewhy.train.folds import group_numbers, grouped_folds
+from seewhy.words.design import design
 from seewhy.words.linear import Fit, fit, mean_loss, penalty_path
 
 _PENALTIES, _SMALLEST = 9, 0.02  # steps of the path of penalties, and its end as a share of its beginning
@@ -33,6 +34,7 @@ class Texts:
         folds: (N,) int32, where each text is held out.
         outputs: K, the number of classes; 1 for numbers.
         method: one of linear.METHODS.
+        scores: (N, S) beside the words; None for none.
     """
 
     x: sparse.csr_matrix
@@ -44,13 +46,18 @@ class Texts:
     method: str
     inner_folds: int
     seed: int
+    scores: np.ndarray | None = None
+
+    def columns(self, rows: np.ndarray, *, scaled_on: np.ndarray) -> sparse.csr_matrix:
+        """(M, V + S), see `design`."""
+        return design(self.x, self.scores, rows, scaled_on=scaled_on)
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Attributes:
     outputs: (N, K) of the probe that did not see the text.
-    signs: fold -> (K, V) int8 signs of the weights of its probe.
+    signs: fold -> (K, V + S) int8 signs of the weights of its probe.
     penalties: fold -> penalty of its probe.
     """
 
@@ -95,8 +102,8 @@ def fit_models(texts: Texts, *, here: bool = False) -> Models:
 def _put_together(texts: Texts, fits: dict[int, Fit], penalties: dict[_Wanted, float], *, permuted: bool) -> HeldOut:
     outputs = np.zeros((len(texts.folds), texts.outputs))
     for fold, found in fits.items():
-        rows = np.flatnonzero(texts.folds == fold)
-        outputs[rows] = found.outputs(texts.x[rows])
+        rows, seen = np.flatnonzero(texts.folds == fold), np.flatnonzero(texts.folds != fold)
+        outputs[rows] = found.outputs(texts.columns(rows, scaled_on=seen))
     signs = {fold: np.sign(found.weights).astype(np.int8) for fold, found in fits.items()}
     return HeldOut(outputs, signs, {fold: penalties[_Wanted(fold, permuted)] for fold in fits})
 
@@ -126,10 +133,13 @@ def _path_losses(item: tuple[_Wanted, int], texts: Texts) -> tuple[np.ndarray, n
     dealt = grouped_folds(numbers.tolist(), folds=min(texts.inner_folds, count), seed=texts.seed)
     known, asked = rows[dealt != inner], rows[dealt == inner]
     target = texts.permuted if wanted.permuted else texts.target
-    path = penalty_path(texts.x[rows], target[rows], outputs=texts.outputs, count=_PENALTIES, smallest=_SMALLEST)
+    path = penalty_path(
+        texts.columns(rows, scaled_on=rows), target[rows], outputs=texts.outputs, count=_PENALTIES, smallest=_SMALLEST
+    )
     losses = np.full(len(path), np.inf)
-    for step, found in enumerate(_fits_along(path, texts.x[known], target[known], texts)):
-        losses[step] = len(asked) * mean_loss(target[asked], found.outputs(texts.x[asked]))
+    x_known, x_asked = (texts.columns(some, scaled_on=known) for some in (known, asked))
+    for step, found in enumerate(_fits_along(path, x_known, target[known], texts)):
+        losses[step] = len(asked) * mean_loss(target[asked], found.outputs(x_asked))
         if step - losses.argmin() >= _PATIENCE:
             break
     return path, losses
@@ -146,7 +156,8 @@ def _fit(item: tuple[_Wanted, float], texts: Texts) -> Fit:
     wanted, penalty = item
     rows = _training_rows(texts, wanted)
     target = texts.permuted if wanted.permuted else texts.target
-    return fit(texts.x[rows], target[rows], method=texts.method, outputs=texts.outputs, penalty=penalty)
+    x = texts.columns(rows, scaled_on=rows)
+    return fit(x, target[rows], method=texts.method, outputs=texts.outputs, penalty=penalty)
 
 
 def _training_rows(texts: Texts, wanted: _Wanted) -> np.ndarray:

@@ -33,8 +33,10 @@ from seewhy.words.held_out import Models, Texts, fit_models
 from seewhy.words.probe_table import probe_examples, probe_table
 from seewhy.words.stability import Stability, selection_penalty, stability_selection
 
-WORDS, PERMUTED = "words", "words, targets permuted"
-"""What the scores call the probe, and the probe of permuted targets."""
+WORDS = "words"
+"""What the scores call a probe of words."""
+PERMUTED = "words, targets permuted"
+"""And the same of permuted targets: `permuted_name` of it."""
 
 FEATURES: dict[str, Callable[[sparse.csr_matrix], sparse.csr_matrix]] = {
     "presence": presence,
@@ -48,7 +50,7 @@ class Probe:
     """Attributes:
     table: schema.PROBE, every word with a weight, by output and rank.
     examples: probe_table.EXAMPLES, of those words.
-    scores: schema.SCORES of ``words``, of ``majority`` or ``mean``, and of ``words, targets permuted``.
+    scores: schema.SCORES of the probe, of ``majority`` or ``mean``, and of the probe of permuted targets.
     verdict: the words against majority or mean, by macro_f1 or rmse.
     outputs: (N, K) float32 held-out probabilities, or (N, 1) numbers.
     folds: (N,) int32, where each text was held out.
@@ -70,6 +72,11 @@ class Probe:
     classes: tuple[str, ...]
 
 
+def permuted_name(called: str) -> str:
+    """What the scores call the probe of permuted targets."""
+    return f"{called}, targets permuted"
+
+
 def fit_probe(
     counts: sparse.csr_matrix,
     words: Sequence[str],
@@ -84,6 +91,9 @@ def fit_probe(
     inner_folds: int = 3,
     multinomial: bool = False,
     features: str = "presence",
+    scores_of_text: np.ndarray | None = None,
+    score_names: Sequence[str] = (),
+    called: str = WORDS,
     subsamples: int = 100,
     resamples: int = 1000,
     most_examples: int = 5,
@@ -105,6 +115,10 @@ def fit_probe(
         multinomial: one model of all classes instead of one a class against the rest.
         features: ``presence`` (1 or 0): whether a text names it, as hits count it; ``counts``, or ``log_counts``,
             log(1 + count), where texts are long and repeat what matters.
+        scores_of_text: (N, S) finite numbers that join the words as they are: how well each of S concepts fits what
+            the text is about. A fit sees them less the mean and over the standard deviation of its own texts.
+        score_names: S of them.
+        called: what the scores call the probe.
         subsamples: of the stability selection.
         resamples: of the bootstraps of scores and differences.
         most_examples: hits, and as many misses, for each word.
@@ -115,6 +129,8 @@ def fit_probe(
     """
     names = tuple(classes)
     target = _checked(counts, words, target, ids, names, features)
+    if (0 if scores_of_text is None else scores_of_text.shape[1]) != len(score_names):
+        raise ValueError(f"{len(score_names)} score_names for other scores")
     numbers, _ = group_numbers(range(len(target)) if groups is None else groups)
     texts = Texts(
         x=FEATURES[features](counts),
@@ -126,14 +142,17 @@ def fit_probe(
         method="lasso" if not names else "multinomial" if multinomial and len(names) > 2 else "one_vs_rest",
         inner_folds=inner_folds,
         seed=seed,
+        scores=scores_of_text,
     )
     models = fit_models(texts, here=here)
     stability = _stability(texts, models, subsamples=subsamples, here=here)
     present = presence(counts)
     outputs = names or (target_name,)
-    compared, verdict = _scores(texts, models, resamples)
+    compared, verdict = _scores(texts, models, resamples, called)
     return Probe(
-        table=probe_table(texts, present, words, outputs, models, stability, resamples=resamples),
+        table=probe_table(
+            texts, present, words, outputs, models, stability, resamples=resamples, score_names=score_names
+        ),
         examples=probe_examples(texts, present, words, outputs, models, ids=ids, most=most_examples),
         scores=compared,
         verdict=verdict,
@@ -188,13 +207,14 @@ def _stability(texts: Texts, models: Models, *, subsamples: int, here: bool) -> 
         "method": texts.method,
         "outputs": texts.outputs,
         "seed": texts.seed,
+        "scores": texts.scores,
         "here": here,
     }
     penalty = selection_penalty(texts.x, texts.target, at_least=models.penalty, **given)
     return stability_selection(texts.x, texts.target, penalty=penalty, subsamples=subsamples, **given)
 
 
-def _scores(texts: Texts, models: Models, resamples: int) -> tuple[pa.Table, scores.Verdict]:
+def _scores(texts: Texts, models: Models, resamples: int, called: str) -> tuple[pa.Table, scores.Verdict]:
     plain = "mean" if texts.outputs == 1 else "majority"
     guess = np.zeros((len(texts.target), texts.outputs))
     for fold in models.real.signs:
@@ -207,8 +227,8 @@ def _scores(texts: Texts, models: Models, resamples: int) -> tuple[pa.Table, sco
         "seed": texts.seed,
         "unranked": ["mean"],
     }
-    real = scores.compare(texts.target, {plain: guess, WORDS: models.real.outputs}, **settings)
-    lot = scores.compare(texts.permuted, {PERMUTED: models.permuted.outputs}, **settings)
+    real = scores.compare(texts.target, {plain: guess, called: models.real.outputs}, **settings)
+    lot = scores.compare(texts.permuted, {permuted_name(called): models.permuted.outputs}, **settings)
     metric = "rmse" if texts.outputs == 1 else "macro_f1"
-    verdict = scores.beats_baselines(real, model=WORDS, baselines=[plain], metric=metric)
+    verdict = scores.beats_baselines(real, model=called, baselines=[plain], metric=metric)
     return pa.concat_tables([real.table, lot.table]), verdict

@@ -10,9 +10,19 @@ from scipy import sparse
 from seewhy import schema
 from seewhy.intervals import wilson
 from seewhy.train.folds import group_numbers
-from seewhy.words.evidence import groups_by_word, hits_by_class, means_by_word, presence
+from seewhy.words.evidence import (
+    groups_by_word,
+    hits_by_class,
+    means_by_word,
+    presence,
+    rank_correlations,
+    score_gaps,
+)
 from seewhy.words.held_out import Models, Texts
 from seewhy.words.stability import Stability
+
+WORD, SCORE = "word", "score"
+"""What a row of the probe's table is about."""
 
 EXAMPLES = pa.schema(
     [
@@ -33,16 +43,20 @@ def probe_table(
     stability: Stability,
     *,
     resamples: int,
+    score_names: Sequence[str] = (),
 ) -> pa.Table:
-    """schema.PROBE: of each output every word with a weight, the largest weight first, those below 0 last.
+    """schema.PROBE: of each output every word with a weight, the largest weight first, those below 0 last, and after
+    them its scores in the same way.
 
     Args:
         present: (N, V) 1 where the text holds the word.
         outputs: K names.
+        score_names: of the columns behind the words.
     """
-    weights = models.whole.weights
+    count = len(words)
+    weights = models.whole.weights[:, :count]
     total = np.asarray(present.sum(axis=0)).ravel().astype(np.int64)
-    selection = np.where(weights > 0, stability.above, stability.below)
+    selection = np.where(models.whole.weights > 0, stability.above, stability.below)
     witnesses = groups_by_word(present, texts.groups)
     hits = held_out = None
     if texts.outputs > 1:
@@ -53,6 +67,7 @@ def probe_table(
         told = {
             "output": [output] * len(columns),
             "rank": np.arange(1, len(columns) + 1),
+            "feature": [WORD] * len(columns),
             "word": [words[column] for column in columns],
             "weight": weights[one, columns],
             "total": total[columns],
@@ -65,7 +80,43 @@ def probe_table(
         else:
             told |= _of_number(present[:, columns], texts.target, texts.groups, resamples=resamples, seed=texts.seed)
         pieces.append(_table(told, len(columns)))
+        if len(score_names):
+            own = models.whole.weights[one, count:]
+            pieces.append(_scores(texts, one, output, own, selection[one, count:], score_names, resamples=resamples))
     return pa.concat_tables(pieces)
+
+
+def _scores(
+    texts: Texts,
+    one: int,
+    output: str,
+    weights: np.ndarray,
+    selection: np.ndarray,
+    names: Sequence[str],
+    *,
+    resamples: int,
+) -> pa.Table:
+    """The rows of one output's scores: no text holds a score, so what speaks for it is how it differs."""
+    assert texts.scores is not None
+    columns = ranked(weights, names)
+    known, settings = texts.scores[:, columns], {"resamples": resamples, "seed": texts.seed}
+    told: dict[str, Any] = {
+        "output": [output] * len(columns),
+        "rank": np.arange(1, len(columns) + 1),
+        "feature": [SCORE] * len(columns),
+        "word": [names[column] for column in columns],
+        "weight": weights[columns],
+        "selection": selection[columns],
+    }
+    if texts.outputs > 1:
+        gaps = score_gaps(known, texts.target == one, texts.groups, **settings)
+        told |= {"score_in": gaps.with_word, "score_out": gaps.without, "score_gap": gaps.difference}
+        told |= {"score_gap_low": gaps.low, "score_gap_high": gaps.high}
+        told["base_rate"] = np.full(len(columns), float((texts.target == one).mean()))
+    else:
+        value, low, high = rank_correlations(known, texts.target, texts.groups, **settings)
+        told |= {"correlation": value, "correlation_low": low, "correlation_high": high}
+    return _table(told, len(columns))
 
 
 def counted_rows(
@@ -99,7 +150,7 @@ def counted_rows(
     for output, asked in wanted.items():
         columns = [column[word] for word in asked]
         total = np.asarray(present[:, columns].sum(axis=0)).ravel().astype(np.int64)
-        told = {"output": [output] * len(asked), "word": asked, "total": total}
+        told = {"output": [output] * len(asked), "feature": [WORD] * len(asked), "word": asked, "total": total}
         if classes:
             one = list(classes).index(output)
             hits = hits_by_class(present[:, columns], target, len(classes))[one]
@@ -155,12 +206,13 @@ def _of_number(
 
 def _held_out(texts: Texts, present: sparse.csr_matrix, models: Models) -> np.ndarray:
     """(2, K, V) hits and totals over the folds whose own probe gave the word a weight of the final one's sign."""
-    final = np.sign(models.whole.weights)
+    count = present.shape[1]
+    final = np.sign(models.whole.weights[:, :count])
     found = np.zeros((2, *final.shape), dtype=np.int64)
     for fold, signs in models.real.signs.items():
         rows = np.flatnonzero(texts.folds == fold)
         hits = hits_by_class(present[rows], texts.target[rows], texts.outputs)
-        found += (signs == final) * np.stack([hits, np.broadcast_to(hits.sum(axis=0), hits.shape)])
+        found += (signs[:, :count] == final) * np.stack([hits, np.broadcast_to(hits.sum(axis=0), hits.shape)])
     return found
 
 
@@ -181,7 +233,7 @@ def probe_examples(
     by_word = present.tocsc()
     rows: list[dict[str, object]] = []
     for one, output in enumerate(outputs):
-        weights = models.whole.weights[one]
+        weights = models.whole.weights[one, : len(words)]
         for column in ranked(weights, words):
             holding = np.sort(by_word.indices[by_word.indptr[column] : by_word.indptr[column + 1]])
             if texts.outputs > 1:

@@ -5,7 +5,8 @@ import pyarrow as pa
 
 
 def stable_ranks(table: pa.Table, *, min_selection: float) -> pa.Table:
-    """Ranks anew, in their old order, the words of each output that are chosen in enough of the subsamples.
+    """Ranks anew, in their old order, the words of each output that are chosen in enough of the subsamples. So are its
+    scores, on their own.
 
     A weight alone is no finding: with many words some fit by chance, and such a word is seldom chosen again. The table
     keeps those words, without a rank.
@@ -15,13 +16,13 @@ def stable_ranks(table: pa.Table, *, min_selection: float) -> pa.Table:
         min_selection: least share of the subsamples, 0 to 1.
     """
     kept = table["selection"].to_numpy(zero_copy_only=False) >= min_selection
-    outputs = table["output"].to_pylist()
+    lists = zip(table["output"].to_pylist(), table["feature"].to_pylist(), strict=True)
     ranks: list[int | None] = []
-    counted: dict[str, int] = {}
-    for output, one in zip(outputs, np.asarray(kept).tolist(), strict=True):
+    counted: dict[tuple[str, str], int] = {}
+    for key, one in zip(lists, np.asarray(kept).tolist(), strict=True):
         if one:
-            counted[output] = counted.get(output, 0) + 1
-        ranks.append(counted[output] if one else None)
+            counted[key] = counted.get(key, 0) + 1
+        ranks.append(counted[key] if one else None)
     return table.set_column(
         table.schema.get_field_index("rank"), table.schema.field("rank"), pa.array(ranks, pa.int32())
     )

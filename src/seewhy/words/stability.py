@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from seewhy.run import hold, map_tasks
+from seewhy.words.design import design
 from seewhy.words.linear import fit, largest_penalty
 
 _STEPS = 6  # halvings of the way between a penalty that lets no word in and the one that predicts best
@@ -60,6 +61,10 @@ class _Texts:
     method: str
     outputs: int
     seed: int
+    scores: np.ndarray | None
+
+    def columns(self, rows: np.ndarray) -> sparse.csr_matrix:
+        return design(self.x, self.scores, rows, scaled_on=rows)
 
 
 def stability_selection(
@@ -70,6 +75,7 @@ def stability_selection(
     method: str,
     outputs: int,
     penalty: float,
+    scores: np.ndarray | None = None,
     subsamples: int = 100,
     seed: int = 42,
     here: bool = False,
@@ -79,6 +85,7 @@ def stability_selection(
     Args:
         x, target, method, outputs, penalty: of linear.fit.
         groups: (N,) int64 number of each text's group, from 0.
+        scores: (N, S) beside the words, scaled within each half; None for none.
         here: without the cluster. The result is the same.
 
     Raises:
@@ -88,8 +95,9 @@ def stability_selection(
         raise ValueError(f"subsamples={subsamples!r}: 1 or more is allowed")
     if not len(groups) or groups.max() < 1:
         raise ValueError("1 group of texts: a random half of the groups needs 2 or more")
-    above, below = (np.zeros((outputs, x.shape[1]), np.int64) for _ in range(2))
-    shared = _Texts(x, target, groups, method, outputs, seed)
+    width = x.shape[1] + (0 if scores is None else scores.shape[1])
+    above, below = (np.zeros((outputs, width), np.int64) for _ in range(2))
+    shared = _Texts(x, target, groups, method, outputs, seed, scores)
     halves = [(number, penalty) for number in range(subsamples)]
     for found in map_tasks(_fit_half, halves, shared=shared, here=here):
         for one, (more, less) in enumerate(found):
@@ -107,6 +115,7 @@ def selection_penalty(
     method: str,
     outputs: int,
     at_least: float,
+    scores: np.ndarray | None = None,
     most_words: float | None = None,
     seed: int = 42,
     here: bool = False,
@@ -117,13 +126,16 @@ def selection_penalty(
 
     Args:
         at_least: the penalty that predicts best.
+        scores: as for `stability_selection`; they count as words.
         most_words: None: sqrt(0.8 V), with which `Stability.expected_false` at 0.9 is 1.
     """
-    most_words = np.sqrt(0.8 * x.shape[1]) if most_words is None else most_words
-    largest = largest_penalty(x, target, outputs=outputs)
+    texts = _Texts(x, target, groups, method, outputs, seed, scores)
+    whole = texts.columns(np.arange(len(target)))
+    most_words = np.sqrt(0.8 * whole.shape[1]) if most_words is None else most_words
+    largest = largest_penalty(whole, target, outputs=outputs)
     if not 0 < at_least < largest:
         return at_least
-    held = hold(_Texts(x, target, groups, method, outputs, seed), here=here)
+    held = hold(texts, here=here)
 
     def words(penalty: float) -> float:
         halves = map_tasks(_fit_half, [(number, penalty) for number in range(_HALVES)], shared=held, here=here)
@@ -150,7 +162,7 @@ def _fit_half(half: tuple[int, float], texts: _Texts) -> list[tuple[np.ndarray, 
     """For each output the words with a weight above 0, and those with one below."""
     number, penalty = half
     rows = half_of_groups(texts.groups, number, seed=texts.seed)
-    found = fit(texts.x[rows], texts.target[rows], method=texts.method, outputs=texts.outputs, penalty=penalty)
+    found = fit(texts.columns(rows), texts.target[rows], method=texts.method, outputs=texts.outputs, penalty=penalty)
     return [
         (np.flatnonzero(one > 0).astype(np.int32), np.flatnonzero(one < 0).astype(np.int32)) for one in found.weights
     ]
