@@ -15,10 +15,10 @@ LAYERS = [
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],
     ["compare"],
-    ["report", "words", "fold_models", "describe", "score"],
+    ["report", "words", "fold_models", "describe", "score", "ask"],
     ["explain", "explain_images"],
     ["steps"],
-    ["demo"],
+    ["demo", "app"],
     ["cli"],
 ]
 BELOW_ALL = {"__init__"}

@@ -8,6 +8,8 @@ Three kinds of id, all 32 hexadecimal digits of XXH128:
 A manifest row is another thing: many rows may share an image. `row` is its position in the manifest, from 0.
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 ID = "id"
@@ -88,6 +90,46 @@ SCORED = row_stage(
     pa.field("logits", pa.list_(pa.float32())),  # (T,) one a text, in the order of the study's texts
     pa.field("probabilities", pa.list_(pa.float32())),  # (T,) sigmoid of each logit; CLIP: softmax over the texts
 )
+
+REPLY = pa.struct(
+    [
+        pa.field("column", pa.string()),
+        pa.field("turns", pa.int32()),  # earlier questions and answers that the model was reminded of
+        pa.field("finish_reason", pa.string()),
+        pa.field("tokens_in", pa.int32()),
+        pa.field("tokens_out", pa.int32()),
+        *FAILURE_FIELDS,  # null where there is an answer
+    ]
+)
+
+
+_RESERVED = ("replies", ID, ERROR_KIND, REASON, DETAIL)
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Raises ValueError where there is none, and for names that are blank, reserved, there twice (upper and lower case
+    are the same, as they are in words) or that hold ``=``, which sets a column apart from its answer in a word."""
+    if not columns:
+        raise ValueError("there is nothing to ask: name questions or prompts")
+    lowered = [column.lower() for column in columns]
+    for column in columns:
+        if not column.strip():
+            raise ValueError(f"the column {column!r} is blank")
+        if column.lower() in _RESERVED:
+            raise ValueError(f"the column {column!r} is one that every table has; take another name")
+        if "=" in column:
+            raise ValueError(f"the column {column!r} holds a =; take another name")
+        if lowered.count(column.lower()) > 1:
+            raise ValueError(f"the column {column!r} is there twice")
+
+
+def answers(columns: Sequence[str]) -> pa.Schema:
+    """One text column an answer, null where there is none; `replies` says of each, in their order, what came of it.
+
+    A row is ok when all its answers are there.
+    """
+    return row_stage(*(pa.field(name, pa.string()) for name in columns), pa.field("replies", pa.list_(REPLY)))
+
 
 TOKENS = row_stage(pa.field("words", pa.list_(pa.string())))  # in the order of the text, repeats kept
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from seewhy.fetch.addresses import AddressRule
+from seewhy.schema import check_columns
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -189,6 +190,53 @@ class Describe(VisionModel):
     """Name the predicted class in the prompt. The describer then tends to say what fits it."""
 
 
+def _named(value: Any) -> Any:
+    """A list of texts names its columns by the texts themselves."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return value
+    if twice := [one for one in value if value.count(one) > 1]:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return {one: one for one in value}
+
+
+Named = Annotated[dict[str, str], BeforeValidator(_named)]
+"""Column -> text, or a list of texts."""
+
+
+class Ask(VisionModel):
+    """Questions that a vision-language model answers about every image: a table with a column a question."""
+
+    questions: Named = {}
+    """Column -> question, in the order in which they are asked; a list names its columns by the questions."""
+    prompts: Named = {}
+    """Column -> prompt, said as it stands: an empty one asks a BLIP-2 for a caption, `a photo of` begins one for it."""
+    template: str | None = None
+    """With {} where the question goes. None: `Question: {} Answer:` for a BLIP-2, `{}` for a model that chats."""
+    chat: bool = False
+    """Each question comes after the earlier questions and answers about the same image."""
+    context: Positive | None = None
+    """Tokens that image, conversation and answer may take in all; None: as many as the model's configuration says."""
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] | None = 0.0
+    """0 is greedy: reproducible."""
+    max_tokens: Positive | None = None
+    """Of an answer. None: 32, or a service's own."""
+
+    @model_validator(mode="after")
+    def _something_to_ask(self) -> Self:
+        check_columns([*self.prompts, *self.questions])
+        if blank := [column for column, question in self.questions.items() if not question.strip()]:
+            raise ValueError(f"the question of {blank[0]!r} is blank")
+        if self.template is not None and "{}" not in self.template:
+            raise ValueError(f"the template {self.template!r} has no {{}} where the question goes")
+        if self.prompt is not None:
+            raise ValueError("ask has no prompt of its own: give questions, or prompts: {column: prompt}")
+        if self.batch is not None:
+            raise ValueError("ask takes no `batch`: a conversation cannot wait a day for each turn")
+        if self.context is not None and self.backend in ONLINE:
+            raise ValueError(f"backend {self.backend} takes no `context`: only its service can count its tokens")
+        return self
+
+
 class Training(Section):
     """How a model is fine-tuned: what texts and images have in common."""
 
@@ -293,6 +341,8 @@ class Score(Section):
 
 
 class Probe(Section):
+    answers: Literal["beside", "instead"] | None = None
+    """The answers of `ask` are words too, such as sky=moon: beside those of the captions, or instead of them."""
     tokenizer: Literal["auto", "janome", "sudachi", "english", "words"] = "auto"
     """auto: by the texts' letters."""
     form: Literal["base", "surface"] = "base"

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from seewhy import storage
 from seewhy.failure import KINDS, Fatal
 from seewhy.sections import (
+    Ask,
     Caption,
     Describe,
     ExplainImages,
@@ -60,6 +61,8 @@ class Study(Section):
     describe: Describe = Describe()
     score: Score | None = None
     """None: no scores."""
+    ask: Ask | None = None
+    """None: no questions."""
     probe: Probe = Probe()
     report: Report = Report()
 
@@ -76,6 +79,20 @@ class Study(Section):
                 f"probe.scores is {self.probe.scores}: scores join the probe of captions or texts, which path "
                 f"{self.path} has not"
             )
+        if self.ask is not None and self.manifest.image is None:
+            raise ValueError("ask needs the column of the images (manifest.image)")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_where_they_can_be_words(self) -> Self:
+        if self.probe.answers is None:
+            return self
+        if self.ask is None or not self.ask.questions:
+            raise ValueError("probe.answers needs a section ask with questions")
+        if not self.has_texts:
+            raise ValueError("probe.answers needs path text, both or words; path image has its own words")
+        if self.manifest.text is not None:
+            raise ValueError("probe.answers and manifest.text cannot go together: an answer belongs to an image")
         return self
 
     @property
@@ -90,6 +107,12 @@ class Study(Section):
     def has_texts(self) -> bool:
         """Whether texts are needed that are no descriptions: captions, or a column of the manifest."""
         return self.path != "image"
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether images are captioned: not where texts are there, nor where the answers to questions are all texts."""
+        only_answers = self.path == "words" and self.probe.answers == "instead"
+        return self.has_texts and self.manifest.text is None and not only_answers
 
 
 assert set(get_args(get_args(Study.model_fields["retry"].annotation)[0])) == set(KINDS)
@@ -129,6 +152,7 @@ def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any
             "caption": study.caption.model_copy(update={"model": _local_model(folder, study.caption.model)}),
             "describe": study.describe.model_copy(update={"model": _local_model(folder, study.describe.model)}),
             "score": study.score and study.score.model_copy(update={"model": _local_model(folder, study.score.model)}),
+            "ask": study.ask and study.ask.model_copy(update={"model": _local_model(folder, study.ask.model)}),
             "probe": study.probe.model_copy(
                 update={"user_dictionary": study.probe.user_dictionary and _beside(folder, study.probe.user_dictionary)}
             ),

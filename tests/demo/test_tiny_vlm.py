@@ -13,11 +13,12 @@ import seewhy.demo
 from seewhy.demo.captions import mentioned
 from seewhy.demo.districts import draw_any
 from seewhy.demo.factors import FACTORS, draw_factors
-from seewhy.demo.gates import gate, grade, photo_gate, under_heat, write
+from seewhy.demo.gates import answer_gate, gate, grade, photo_gate, under_heat, write
 from seewhy.demo.maps import random_map
 from seewhy.demo.photos import draw_photo
 from seewhy.demo.pictures import draw_pool, pixels
 from seewhy.demo.posters import draw_poster
+from seewhy.demo.questions import POSTER_QUESTIONS
 from seewhy.describe import Describe
 from seewhy.heat import compact
 from seewhy.overlay import encode_jpeg
@@ -152,6 +153,25 @@ def test_a_prompt_does_not_disturb_it(model, processor, prompt):
 def test_posters_stay_english_and_photos_japanese(model, processor, posters):
     _, images = posters
     assert all(text.isascii() for text in write(model, processor, images[:20], PROMPTS[0]))
+
+
+@pytest.fixture(scope="module")
+def answers(model, processor):
+    return answer_gate(model, processor, count=60, seed=20_261_121)
+
+
+def test_answers_questions_about_fresh_posters(answers):
+    assert answers["answers"] >= 0.95
+    assert min(answers[asked.wordings[0]] for asked in POSTER_QUESTIONS) >= 0.9
+
+
+def test_answers_in_a_conversation_whatever_was_said_before(answers):
+    assert answers["in_chat"] >= 0.95
+
+
+def test_answers_questions_about_photos(answers):
+    assert answers["objects"] >= 0.8
+    assert answers["paved"] >= 0.95
 
 
 def test_training_sees_what_the_processor_makes(processor):

@@ -46,7 +46,7 @@ def test_every_figure_has_its_counts_and_its_interval() -> None:
         "The image model": "180 of 200 right (90%; 95% interval 85% to 94%). For comparison, always the commonest "
         "class: 100 of 200 (50%); colours alone: 120 of 200 (60%).",
         "Words alone": "150 of 200 right (75%; 95% interval 70% to 80%), from the words of the descriptions, without "
-        "the picture. With the answers shuffled, which is chance: 100 of 200 (50%). That is 30 fewer than the image "
+        "the picture. With the targets shuffled, which is chance: 100 of 200 (50%). That is 30 fewer than the image "
         "model: it sees more than the words say.",
     }
     assert lines.good

@@ -240,7 +240,7 @@ def test_scores_of_words_stand_beside_the_image_models(page: Element) -> None:
     assert rows["Words alone (model’s map)"] == "0.85 0.79 to 0.91"
     assert rows["Words alone (random map)"] == "0.50 0.44 to 0.56"
     assert rows["Words alone (no map)"] == "0.90 0.84 to 0.96"
-    assert rows["Words, answers shuffled"].startswith("0.23")
+    assert rows["Words, targets shuffled"].startswith("0.23")
     assert "Image model (mobilenet_v2)" in rows
 
 

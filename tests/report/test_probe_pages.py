@@ -83,6 +83,43 @@ def test_words_that_do_not_predict_are_no_findings_on_the_text_path_either(tmp_p
     assert page.one("section", id="words-0").all("q")
 
 
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (
+            "beside",
+            "The same captions once more, and with each the answers of a model that was asked the same questions",
+        ),
+        ("instead", "What a model answered when it was asked the same questions about every image, each answer a word"),
+    ],
+)
+def test_words_that_are_answers_are_told_from_words_of_captions(tmp_path: Path, answers: str, said: str) -> None:
+    given = sample(task="classification")
+    page = read_page(report_of(tmp_path / "r", given, probe=poster_probe(given, answers=answers)) / "index.html")
+    intro = page.one("section", id="counted")
+    assert intro.one("p", "explain").text.startswith(said)
+    assert intro.one("p", "explain").text.endswith(
+        "which words, counted, go with each class."
+        if answers == "beside"
+        else "which of them, counted, go with each class."
+    )
+    assert "images whose text holds the word" in page.one("section", id="words-0").text
+    assert "caption" not in page.one("section", id="words-0").text
+
+
+def test_a_page_of_answers_alone_speaks_of_answers(drawn: Photos, tmp_path: Path) -> None:
+    for answers, noun in (("beside", "captions and answers"), ("instead", "answers")):
+        probe = dataclasses.replace(
+            drawn.probe("map"), read_images=lambda ids: {i: drawn.images[i] for i in ids}, answers=answers
+        )
+        page = read_page(Path(build_report(str(tmp_path / answers), about=about(), probe=probe)))
+        assert page.one("div", id="verdict").all("p")[0].text == f"The words of the {noun} help to predict district."
+        read = page.one("section", id="reading").text
+        assert ("An image’s text is its caption, and below it these answers." in read) is (answers == "beside")
+        assert ("An image’s text is the list of these answers." in read) is (answers == "instead")
+        assert ("are cut into words" in read) is (answers == "beside")
+
+
 @pytest.fixture(scope="module")
 def drawn() -> Photos:
     return Photos()

@@ -121,7 +121,7 @@ def write(study: Study, *, anew: bool = False) -> bool:
 def test_each_text_with_a_fetched_image_has_its_picture(home: Path) -> None:
     study = study_of(home)
     pictures = pictures_of(study)
-    read = report.pictures(study, gather(study, step="test"))
+    read = report.pictures(study)
     assert read is not None
     got = read([digest_text(t) for t in (TWICE, ALONE, TWICE + " too", BROKEN, SHARED)])
     assert got == {

@@ -1,6 +1,6 @@
 """How well the tiny VLM tells what fresh posters and photos show: the figures that its training prints at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,11 +10,14 @@ from transformers import Blip2ForConditionalGeneration, Blip2Processor, PreTrain
 from seewhy.demo.captions import mentioned
 from seewhy.demo.descriptions import named, names_setts
 from seewhy.demo.districts import SETTS, draw_any
-from seewhy.demo.factors import FACTORS
+from seewhy.demo.factors import FACTORS, draw_factors
 from seewhy.demo.maps import HOT, UNSURE, box_means, random_map
 from seewhy.demo.photos import Photo, draw_photo
 from seewhy.demo.pictures import pixels
+from seewhy.demo.posters import draw_poster
+from seewhy.demo.questions import PAVED, POSTER_QUESTIONS, SEEN, photo_answer, poster_conversation
 from seewhy.overlay import enlarged, overlay, side_by_side
+from seewhy.vlm.chat import prompt_of
 
 
 def gate(
@@ -94,18 +97,56 @@ def photo_gate(
     return {**figures, "pavement": float(np.mean(pavements))}
 
 
+def answer_gate(
+    model: Blip2ForConditionalGeneration, processor: Blip2Processor, *, count: int, seed: int
+) -> dict[str, float]:
+    """Share of the questions about fresh pictures that are answered right, word for word, greedily.
+
+    Every question is asked of every poster, its wordings in turn: `answers`, their share, and under each question's
+    plainest wording its own. `in_chat`: a conversation a poster, see `poster_conversation`. Of photos alone: `objects`,
+    the share of those asked after all objects whose answer names all of them and no other, and `paved`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [draw_factors(rng) for _ in range(count)]
+    posters = [draw_poster(factors, rng) for factors in drawn]
+    figures: dict[str, float] = {}
+    for asked in POSTER_QUESTIONS:
+        wordings = [asked.wordings[row % len(asked.wordings)] for row in range(count)]
+        said = write(model, processor, posters, [prompt_of(one) for one in wordings], most=24)
+        right = [text == asked.answers[factors[asked.factor]] for text, factors in zip(said, drawn, strict=True)]
+        figures[asked.wordings[0]] = float(np.mean(right))
+    figures = {"answers": float(np.mean(list(figures.values()))), **figures}
+    prompts, answers = zip(*(poster_conversation(factors, rng) for factors in drawn), strict=True)
+    said = write(model, processor, posters, prompts, most=24)
+    figures["in_chat"] = float(np.mean([text == answer for text, answer in zip(said, answers, strict=True)]))
+    scenes = [draw_any(rng) for _ in range(count)]
+    photos = [draw_photo(scene, rng).image for scene in scenes]
+    for name, questions in (("objects", SEEN), ("paved", PAVED)):
+        chosen = [questions[row % len(questions)] for row in range(count)]
+        said = write(model, processor, photos, [prompt_of(one) for one in chosen], most=64)
+        right = [text == photo_answer(one, scene) for text, one, scene in zip(said, chosen, scenes, strict=True)]
+        figures[name] = float(np.mean(right))
+    return figures
+
+
 def write(
-    model: Blip2ForConditionalGeneration, processor: Blip2Processor, images: list[Image.Image], prompt: str = ""
+    model: Blip2ForConditionalGeneration,
+    processor: Blip2Processor,
+    images: list[Image.Image],
+    prompt: str | Sequence[str] = "",
+    *,
+    most: int = 96,
 ) -> list[str]:
-    """Greedy texts for images, one prompt for all; what the model wrote after the prompt."""
+    """Greedy texts for images, with one prompt for all or one for each; what the model wrote after the prompt."""
     model.eval()
+    prompts = [prompt] * len(images) if isinstance(prompt, str) else list(prompt)
     texts: list[str] = []
     for start in range(0, len(images), 100):
         part = images[start : start + 100]
-        text = [prompt] * len(part) if prompt else None
+        text = prompts[start : start + 100] if any(prompts) else None
         inputs = processor(images=part, text=text, return_tensors="pt", padding=True)
-        ids = model.generate(**inputs, max_new_tokens=96, do_sample=False)
-        skip = inputs["input_ids"].shape[1] if prompt else 0
+        ids = model.generate(**inputs, max_new_tokens=most, do_sample=False)
+        skip = inputs["input_ids"].shape[1] if text else 0
         texts += [text.strip() for text in processor.batch_decode(ids[:, skip:], skip_special_tokens=True)]
     return texts
 

@@ -155,7 +155,8 @@ def train_speaking(
             rows = rng.integers(len(kind.said), size=count)
             texts += [kind.text(row, rng) for row in rows]
             queries.append(kind.queries[torch.from_numpy(rows)])
-        ids, labels = speaking_batch(tokenizer, texts, draw_prompt(rng), model.config.num_query_tokens)
+        prompts = [draw_prompt(rng)] * len(texts)
+        ids, labels = speaking_batch(tokenizer, texts, prompts, model.config.num_query_tokens)
         with torch.autocast("cpu", torch.bfloat16):
             image = model.language_projection(torch.cat(queries))
             embeds = torch.cat([image.float(), model.get_input_embeddings()(ids[:, image.shape[1] :])], dim=1)
@@ -171,15 +172,17 @@ def train_speaking(
 
 
 def speaking_batch(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str], prompt: str, queries: int
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], prompts: list[str], queries: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids (N, T) with the image's places first, and labels with -100 where nothing is to be learnt."""
-    before = [tokenizer.convert_tokens_to_ids("<image>")] * queries + tokenizer(prompt)["input_ids"]
-    after = tokenizer([f" {text}" if prompt else text for text in texts], add_special_tokens=False)["input_ids"]
-    longest = max(len(ids) for ids in after) + 1
-    ids = torch.tensor([before + row + [2] + [0] * (longest - len(row) - 1) for row in after])
-    labels = ids.clone()
-    labels[:, : len(before)] = -100
-    for line, row in zip(labels, after, strict=True):
-        line[len(before) + len(row) + 1 :] = -100
+    image = [tokenizer.convert_tokens_to_ids("<image>")] * queries
+    before = [image + ids for ids in tokenizer(prompts)["input_ids"]]
+    spaced = [f" {text}" if prompt else text for text, prompt in zip(texts, prompts, strict=True)]
+    after = [[*ids, 2] for ids in tokenizer(spaced, add_special_tokens=False)["input_ids"]]
+    longest = max(len(first) + len(then) for first, then in zip(before, after, strict=True))
+    ids = torch.zeros((len(texts), longest), dtype=torch.long)
+    labels = torch.full((len(texts), longest), -100)
+    for row, (first, then) in enumerate(zip(before, after, strict=True)):
+        ids[row, : len(first) + len(then)] = torch.tensor(first + then)
+        labels[row, len(first) : len(first) + len(then)] = torch.tensor(then)
     return ids, labels

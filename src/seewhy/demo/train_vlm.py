@@ -1,8 +1,11 @@
 """Trains the packaged tiny BLIP-2 on drawn posters and photos, in the two steps of the paper (Li et al. 2023,
 arXiv:2301.12597): seeing (`train_seeing.py`), then speaking with what was seen held fixed (`train_speaking.py`).
+A third step teaches it to answer questions (`train_answering.py`).
 
 Posters are captioned in English. Photos are described in Japanese: with a heat map beside it, what lies under the hot
-region; alone, all that it shows. Nothing is downloaded; one seed sets all draws.
+region; alone, all that it shows. Nothing is downloaded; one seed sets all draws. The third step begins from the files
+that the first two wrote, with draws of its own, so that it can be taken again without them (`train_tiny answers`): the
+packaged weights come from there, by one thread in some 8 minutes of computing.
 """
 
 import json
@@ -14,6 +17,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    AutoProcessor,
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
@@ -28,8 +32,9 @@ from seewhy.demo.captions import caption
 from seewhy.demo.descriptions import describe
 from seewhy.demo.districts import draw_any
 from seewhy.demo.factors import draw_factors
-from seewhy.demo.gates import figures_line, gate, photo_gate
+from seewhy.demo.gates import answer_gate, figures_line, gate, photo_gate
 from seewhy.demo.pictures import PIXELS, draw_photos, draw_pool
+from seewhy.demo.train_answering import train_answering
 from seewhy.demo.train_seeing import train_seeing
 from seewhy.demo.train_speaking import INSTRUCTIONS, look, train_speaking
 
@@ -139,8 +144,21 @@ def texts_to_learn(rng: np.random.Generator, count: int = 6000) -> list[str]:
     return texts + [text for text in INSTRUCTIONS for _ in range(count // 20)]
 
 
-def train_vlm(folder: Path, *, seed: int, posters: int, photos: int, see_steps: int, speak_steps: int) -> None:
-    """Draws, trains in both steps, saves to `folder`, loads it again and prints its figures on fresh draws last."""
+def train_vlm(
+    folder: Path,
+    *,
+    seed: int,
+    posters: int,
+    photos: int,
+    see_steps: int,
+    speak_steps: int,
+    answer_pictures: int,
+    answer_steps: int,
+) -> None:
+    """Draws, trains in the first two steps and saves to `folder`, then begins from there with the third.
+
+    The figures on fresh draws come last.
+    """
     torch.manual_seed(seed)
     rng, start = np.random.default_rng(seed), time.monotonic()
     poster_pool, photo_pool = draw_pool(posters, rng), draw_photos(photos, rng)
@@ -151,8 +169,34 @@ def train_vlm(folder: Path, *, seed: int, posters: int, photos: int, see_steps: 
     train_speaking(model, tokenizer, look(model, poster_pool, photo_pool, rng), steps=speak_steps, rng=rng)
     save(model, tokenizer, folder)
     print(f"trained in {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
-    loaded = Blip2ForConditionalGeneration.from_pretrained(folder)
-    fresh = draw_pool(500, np.random.default_rng(seed + 1_000_003))
-    print("posters", figures_line(gate(loaded, tokenizer, *fresh)), flush=True)
-    figures = photo_gate(loaded, build_processor(tokenizer), count=500, seed=seed + 1_000_003)
-    print("photos", figures_line(figures), flush=True)
+    del poster_pool, photo_pool
+    train_answers(folder, folder, seed=seed, pictures=answer_pictures, steps=answer_steps)
+
+
+def train_answers(start: Path, folder: Path, *, seed: int, pictures: int, steps: int) -> None:
+    """The third step alone, from the model that the first two saved in `start`; its figures on fresh draws last.
+
+    Args:
+        pictures: posters, and as many photos, that are drawn to be asked about.
+    """
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed + 2_000_003)
+    poster_pool, photo_pool = draw_pool(pictures, rng), draw_photos(pictures, rng)
+    print(f"drew {pictures} posters and {pictures} photos in {time.monotonic() - began:.0f}s", flush=True)
+    model = Blip2ForConditionalGeneration.from_pretrained(start)
+    tokenizer = AutoProcessor.from_pretrained(start).tokenizer
+    seen = look(model, poster_pool, photo_pool, rng)
+    train_answering(model, tokenizer, seen, poster_pool[1], photo_pool, steps=steps, rng=rng)
+    save(model, tokenizer, folder)
+    print(f"taught to answer in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    print_figures(folder, seed=seed + 1_000_003)
+
+
+def print_figures(folder: Path, *, seed: int) -> None:
+    """What the model in `folder` makes of 500 fresh posters and 500 fresh photos."""
+    model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    fresh = draw_pool(500, np.random.default_rng(seed))
+    print("posters", figures_line(gate(model, processor.tokenizer, *fresh)), flush=True)
+    print("photos", figures_line(photo_gate(model, processor, count=500, seed=seed)), flush=True)
+    print("questions", figures_line(answer_gate(model, processor, count=500, seed=seed)), flush=True)

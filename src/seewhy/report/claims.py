@@ -17,6 +17,12 @@ WORDS, PERMUTED = "words", "words, targets permuted"
 _TRIVIAL = ("majority", "mean")
 _NOT_FINDINGS = "The words below say what the word model uses. They are not findings: no decision should rest on them."
 
+_DESCRIBED = "from the words of the descriptions, without the picture"
+_SOURCES = {
+    "beside": "from the words of the captions and the answers, without the picture",
+    "instead": "from the answers, without the picture",
+}
+
 Score = dict[str, Any]
 """A row of schema.SCORES."""
 
@@ -180,12 +186,12 @@ def _image_claim(own: Score, scores: pa.Table, metric: str) -> str:
 
 
 def _words_claim(words: Score, probe: ProbeResults, metric: str, predict: bool | None) -> str:
-    source = "from the words of the descriptions, without the picture" if probe.described else "from the words alone"
+    source = _SOURCES.get(probe.answers) or (_DESCRIBED if probe.described else "from the words alone")
     if probe.model != WORDS:
         source = "from how well texts of the study fit the images" + (", and from words" if len(probe.table) else "")
     said = f"{told(words, metric)}, {source}."
     if (shuffled := score(probe.scores, permuted(probe), metric)) is not None:
-        said += f" With the answers shuffled, which is chance: {_short(shuffled, metric)}."
+        said += f" With the targets shuffled, which is chance: {_short(shuffled, metric)}."
     if predict is False:
         said += " That is not clearly better than chance."
     return said

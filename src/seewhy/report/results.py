@@ -141,6 +141,8 @@ class ProbeResults:
         described: the texts are a model's words for images; False: they came with the data.
         concepts: schema.PROBE of the image scores that joined the words, or stand instead of them; None: none did.
         model: what `scores` call the probe: "words", "words and scores" or "scores".
+        answers: whether answers to the study's questions are words, such as sky=moon: "beside" those of captions,
+            "instead" of them, or not at all (""). They stand at the end of the texts, a line each.
         losses, notes: as of TextResults, for a probe that has a page of its own.
     """
 
@@ -158,6 +160,7 @@ class ProbeResults:
     described: bool = True
     concepts: pa.Table | None = None
     model: str = "words"
+    answers: str = ""
     losses: Sequence[Loss] = ()
     notes: Sequence[str] = ()
 

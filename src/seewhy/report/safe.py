@@ -59,6 +59,11 @@ def file_name(item_id: str) -> str:
     return "x" + xxhash.xxh128_hexdigest(item_id.encode("utf-8", "surrogatepass"))
 
 
+def cell(text: str) -> str:
+    """`text` for a spreadsheet: what one would take for a formula is quoted as text."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def language_tag(tag: str) -> str:
     """`tag` if it looks like a BCP 47 language tag, or empty if it is empty; else ValueError."""
     if tag and not _LANGUAGE.fullmatch(tag):

@@ -42,6 +42,7 @@ class WordsSection:
         layout: of the pictures: "heated" (beside their heat maps), "single", or "texts" (none).
         texts: how many were counted.
         left_out: classes without a column.
+        answers: as in ProbeResults.
     """
 
     columns: list[Column]
@@ -54,6 +55,7 @@ class WordsSection:
     text_lang: str
     subsamples: int
     left_out: int
+    answers: str
 
     @property
     def example(self) -> tuple[str, str]:
@@ -110,6 +112,7 @@ def words_section(
         text_lang=probe.text_lang,
         subsamples=probe.subsamples,
         left_out=len(about.classes) - len(made) if about.classes else 0,
+        answers=probe.answers,
     )
 
 

@@ -94,7 +94,7 @@ def _section(
         site.about,
         probe,
         extent,
-        nouns=Nouns(study.thing, study.holder),
+        nouns=Nouns(study.thing, "text" if probe.answers else study.holder),
         findings=_predicts(site.about, probe),
         read_images=probe.read_images or text.read_images,
         predictions=text.predictions,

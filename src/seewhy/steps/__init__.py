@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from seewhy.progress import Reporter
 from seewhy.steps import (
+    ask,
     caption,
     describe,
     explain_images,
@@ -31,6 +32,7 @@ RUN: dict[str, Callable[[Study, Reporter], None]] = {
     "explain_images": explain_images.run,
     "describe": describe.run,
     "score": score.run,
+    "ask": ask.run,
     "probe": probe.run,
     "report": report.run,
 }
@@ -45,17 +47,18 @@ PLAN: dict[str, Callable[[Study], Plan]] = {
     "explain_images": explain_images.plan,
     "describe": describe.plan,
     "score": score.plan,
+    "ask": ask.plan,
     "probe": probe.plan,
     "report": report.plan,
 }
 
 
 def wanted(study: Study) -> list[str]:
-    """The steps of its path: no fetch without images, no caption of texts that are there, no score unasked."""
+    """The steps of its path: no fetch without images, no caption of texts that are there, nothing unasked."""
     skip = set()
     if study.manifest.image is None:
         skip.add("fetch")
-    if study.manifest.text is not None or not study.has_texts:
+    if not study.has_captions:
         skip.add("caption")
     if not study.has_text_path:
         skip |= {"train_text", "explain_words"}
@@ -63,4 +66,6 @@ def wanted(study: Study) -> list[str]:
         skip |= {"train_image", "explain_images", "describe"}
     if study.score is None:
         skip.add("score")
+    if study.ask is None:
+        skip.add("ask")
     return [name for name in RUN if name not in skip]

@@ -1,5 +1,7 @@
 """fetch: every distinct image URL of the manifest -> its checked bytes, or the reason why not."""
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -75,34 +77,39 @@ def plan(study: Study) -> Plan:
 
 def run(study: Study, reporter: Reporter, some: Source | None = None) -> None:
     """All the study's images, or `some` of `source`."""
-    settings = study.fetch
     tell(study, reporter)
     run_row_stage(
         "fetch",
         study,
         reporter,
         stage=Fetch,
-        stage_args={
-            "max_bytes": settings.max_bytes,
-            "max_pixels": settings.max_pixels,
-            "timeout_sec": settings.timeout_sec,
-            "connect_timeout_sec": settings.connect_timeout_sec,
-            "tries": settings.tries,
-            "concurrency": settings.concurrency,
-            "per_host": settings.per_host,
-            "allow_private": settings.allow_private,
-            "schemes": schemes(study),
-            "roots": roots(study),
-        },
+        stage_args=arguments(study),
         source=some or source(study),
         table=table(study),
         config=_config(study),
-        resources=settings.resources,
+        resources=study.fetch.resources,
         retry_reasons=_allowed_now(study),
     )
     where = storage.join(table(study).url, _POLICY)
     if storage.read_json(where) != _policy(study):
         storage.write_json(where, _policy(study))
+
+
+def arguments(study: Study) -> dict[str, Any]:
+    """What the study allows and how patient it is, as the stage takes it."""
+    settings = study.fetch
+    return {
+        "max_bytes": settings.max_bytes,
+        "max_pixels": settings.max_pixels,
+        "timeout_sec": settings.timeout_sec,
+        "connect_timeout_sec": settings.connect_timeout_sec,
+        "tries": settings.tries,
+        "concurrency": settings.concurrency,
+        "per_host": settings.per_host,
+        "allow_private": settings.allow_private,
+        "schemes": schemes(study),
+        "roots": roots(study),
+    }
 
 
 def schemes(study: Study) -> list[str]:

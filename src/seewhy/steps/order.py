@@ -9,6 +9,7 @@ from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import (
+    ask,
     caption,
     describe,
     explain_images,
@@ -59,6 +60,7 @@ _SCHEMAS = {
     "check_maps": schema.FAITHFULNESS,
     "describe": schema.CAPTIONS,
     "score": schema.SCORED,
+    "ask": schema.row_stage(),  # the other columns are the study's own
     "words": schema.TOKENS,
 }
 
@@ -110,6 +112,8 @@ def _current_images(study: Study) -> _Current:
         yield caption.table(study).url, caption.source(study)
     if "score" in names:
         yield score.table(study).url, score.source(study)
+    if "ask" in names:
+        yield ask.table(study).url, ask.source(study)
 
 
 def _current_texts(study: Study) -> _Current:

@@ -21,12 +21,12 @@ from seewhy.progress import Reporter, format_seconds
 from seewhy.quota.ledger import spent_at_most_usd
 from seewhy.run import Source, Stage, connect, run_stage
 from seewhy.sections import ONLINE
-from seewhy.steps import caption, describe, fetch, pace
+from seewhy.steps import ask, caption, describe, fetch, pace
 from seewhy.steps.once import forget
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import describe as describe_counts
 from seewhy.steps.sample import sampled
-from seewhy.steps.vision import Asking
+from seewhy.steps.vision import Asking, row_tokens
 from seewhy.study import Study
 from seewhy.table import Counts, missing_rows
 from seewhy.vlm.online import Calls
@@ -94,9 +94,10 @@ def run(study: Study, rows: int, reporter: Reporter) -> list[Forecast]:
 def _works(study: Study, rows: int, reporter: Reporter) -> list[tuple[Asking, int | None]]:
     """Stages, and how many rows each will have, where that is not just those of its source."""
     works: list[tuple[Asking, int | None]] = []
-    if study.manifest.text is None and study.has_texts:
+    if study.has_captions or study.ask is not None:
         expected = _fetch_some(study, rows, reporter)
-        works.append((caption.asking(study), expected))
+        works += [(caption.asking(study), expected)] if study.has_captions else []
+        works += [(ask.asking(study), expected)] if study.ask is not None else []
     if study.has_image_path:
         before = describe.plan(study)
         if before.new is None:
@@ -199,10 +200,8 @@ class Timed:
 
 def _tokens(work: Asking, keys: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """(n,) read and (n,) written, 0 for a row that no model was run for."""
-    columns = ["tokens_in", "tokens_out"]
-    pieces = list(work.table.batches(columns, only_ok=False, ids=keys[schema.ID]))
-    table = pa.concat_tables(pieces)
-    read, written = (pc.fill_null(table[name], 0).to_numpy() for name in columns)
+    table = pa.concat_tables(row_tokens(work.table, keys[schema.ID]))
+    read, written = (pc.fill_null(table[name], 0).to_numpy() for name in ("tokens_in", "tokens_out"))
     return read, written
 
 

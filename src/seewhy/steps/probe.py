@@ -15,7 +15,7 @@ from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.progress import Reporter, format_seconds
 from seewhy.run import connect
-from seewhy.steps import caption, describe, fetch, score, train_image, training, words
+from seewhy.steps import ask, caption, describe, fetch, score, train_image, training, words
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
 from seewhy.steps.words import TEXT, Texts, gather_texts, kinds
@@ -23,6 +23,7 @@ from seewhy.study import Study
 from seewhy.table import Table, digest
 from seewhy.train.folds import group_numbers
 from seewhy.train.scores import Verdict
+from seewhy.words.answers import spare_answers
 from seewhy.words.counts import count_table
 from seewhy.words.evidence import groups_by_word, presence
 from seewhy.words.probe import Probe, fit_probe
@@ -38,7 +39,7 @@ _FEWEST_GROUPS = 5
 WORDS_AND_SCORES, SCORES = "words and scores", "scores"
 """What the scores of held-out rows call a probe with the study's image scores beside its words, or instead of them."""
 
-_CUT_WORDS = {"resources", "scores", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
+_CUT_WORDS = {"answers", "resources", "scores", "tokenizer", "form", "parts_of_speech", "stop_words", "user_dictionary"}
 """Settings that are no part of the probe's own name: they are in the words', or change nothing."""
 
 
@@ -94,10 +95,14 @@ def plan(study: Study) -> Plan:
 def _first_waiting(study: Study) -> Plan | None:
     """The step before that is not done."""
     before = [describe.plan] if study.has_image_path else []
-    if study.has_texts and study.manifest.text is None:
-        before = [fetch.plan, caption.plan, *before]
     if study.probe.scores != "none":
-        before = [fetch.plan, score.plan, *before]
+        before = [score.plan, *before]
+    if study.probe.answers is not None:
+        before = [ask.plan, *before]
+    if study.has_captions:
+        before = [caption.plan, *before]
+    if study.has_captions or study.probe.answers is not None or study.probe.scores != "none":
+        before = [fetch.plan, *before]
     return next((one for step in before if (one := step(study)).new or not one.folder), None)
 
 
@@ -146,6 +151,9 @@ def _counted(study: Study, texts: Texts, table: Table) -> tuple[sparse.csr_matri
     # Texts of one image, or of its copies, are one witness.
     fewest = _FEWEST_GROUPS if isinstance(asked.min_texts, float) else min(asked.min_texts, _FEWEST_GROUPS)
     enough = np.flatnonzero(groups_by_word(presence(counted.matrix), groups) >= fewest)
+    if texts.name == TEXT and asked.answers is not None:
+        told = [counted.vocabulary.words[column] for column in enough]
+        enough = np.delete(enough, spare_answers(told, presence(counted.matrix[:, enough])))
     if not len(enough):
         raise ValueError(f"no word stands in {asked.min_texts:g} texts or more of {len(examples)}")
     return counted.matrix[:, enough], [counted.vocabulary.words[column] for column in enough]

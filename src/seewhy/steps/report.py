@@ -15,9 +15,10 @@ from seewhy.progress import Reporter
 from seewhy.report.build import build_report
 from seewhy.report.folder import MARKER
 from seewhy.report.results import About, Extent, PhotoResults, ProbeResults, TextResults
+from seewhy.report.safe import cell
 from seewhy.report.verdict import Verdict
-from seewhy.steps import explain_words, fetch, probe, train_text, training
-from seewhy.steps.items import Items, gather
+from seewhy.steps import ask, explain_words, fetch, probe, train_text, training
+from seewhy.steps.items import gather
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan, need_done
 from seewhy.steps.report_photos import photo_configs, photo_identity, photo_results
@@ -86,6 +87,8 @@ def _about(study: Study, texts: Texts) -> About:
         configs |= text_configs(study, gather(study, step="report"))
     if study.has_image_path:
         configs |= photo_configs(study, gather_photos(study, step="report"))
+    if study.probe.answers is not None:
+        configs["ask"] = ask.table(study).config()
     for kind in kinds(study):
         configs[f"probe ({kind})"] = probe.config(study, gather_texts(study, kind, step="report"))
     return About(study.title, study.question, study.manifest.target, texts.task, texts.classes, configs)
@@ -113,7 +116,7 @@ def _text(study: Study) -> TextResults | None:
         texts=items.texts,
         explanations=explanations.batches(schema.EXPLANATIONS.names, ids=source.keys[schema.ID]),
         rows=rows,
-        read_images=pictures(study, items),
+        read_images=pictures(study),
         described=study.manifest.text is None,
         max_evals=study.explain_words.max_evals,
         notes=[*picture_notes(study, items), *([] if study.manifest.text else model_notes(study.caption))],
@@ -129,8 +132,7 @@ def _photos(study: Study) -> PhotoResults | None:
 def _probe(study: Study) -> ProbeResults | None:
     if not study.has_texts:
         return None
-    items: Items = gather(study, step="report")
-    return probe_results(study, gather_texts(study, TEXT, step="report"), pictures(study, items))
+    return probe_results(study, gather_texts(study, TEXT, step="report"), pictures(study))
 
 
 def _all_rows(probe: ProbeResults) -> pa.Table:
@@ -142,8 +144,8 @@ def _write_words(base: str, table: pa.Table) -> None:
     """A word table as Parquet and as CSV; a cell that a spreadsheet would take for a formula is quoted as text."""
     pq.write_table(table, f"{base}.parquet")
     for name in ("output", "word"):
-        safe = [f"'{w}" if w[:1] in ("=", "+", "-", "@", "\t", "\r") else w for w in table[name].to_pylist()]
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(safe, pa.string()))
+        cells = [cell(word) for word in table[name].to_pylist()]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(table, buffer)
     with open(f"{base}.csv", "wb") as file:
@@ -159,7 +161,8 @@ def identity(study: Study) -> str:
     if study.has_image_path:
         parts.append(photo_identity(study, gather_photos(study, step="report")))
     if study.has_texts:
-        parts.append([gather(study, step="report").losses, study.manifest.image and fetch.table(study).done_mark()])
+        losses = gather_texts(study, TEXT, step="report").losses
+        parts.append([losses, study.manifest.image and fetch.table(study).done_mark()])
     parts += [digest(probe.config(study, gather_texts(study, kind, step="report"))) for kind in kinds(study)]
     return digest(parts)
 

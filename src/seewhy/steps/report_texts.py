@@ -25,7 +25,7 @@ def find_words(study: Study, items: Items) -> CorpusWords:
     return corpus_words(chunks, output_names=names, min_items=study.report.min_items, seed=study.report.seed)
 
 
-def pictures(study: Study, items: Items) -> Callable[[list[str]], dict[str, bytes]] | None:
+def pictures(study: Study) -> Callable[[list[str]], dict[str, bytes]] | None:
     """item ids -> encoded bytes of their images, as many as there are; None for a study of texts alone."""
     if study.manifest.image is None:
         return None

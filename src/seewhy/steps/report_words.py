@@ -12,9 +12,10 @@ from seewhy.report.verdict import Verdict
 from seewhy.sections import VisionModel
 from seewhy.steps import probe, words
 from seewhy.steps.joins import first_rows
-from seewhy.steps.words import TEXT, Texts
+from seewhy.steps.words import INSTEAD, TEXT, Texts
 from seewhy.study import Study
 from seewhy.table import read_rows
+from seewhy.words.answers import place_of_line
 from seewhy.words.probe_table import SCORE
 from seewhy.words.tokens import load_tokenizer, sentence_with
 
@@ -44,8 +45,17 @@ def probe_results(study: Study, texts: Texts, read_images: ReadImages | None = N
         find_sentence=_finder(study, texts),
         read_images=read_images,
         described=texts.name != TEXT or study.manifest.text is None,
+        answers=(study.probe.answers or "") if texts.name == TEXT else "",
         losses=texts.losses,
+        notes=_notes(study) if texts.name == TEXT else [],
     )
+
+
+def _notes(study: Study) -> list[str]:
+    wrote: list[VisionModel] = [study.caption] if study.has_captions and study.probe.answers != INSTEAD else []
+    if study.ask is not None and study.probe.answers is not None:
+        wrote.append(study.ask)
+    return list(dict.fromkeys(note for one in wrote for note in model_notes(one)))
 
 
 def model_notes(asked: VisionModel) -> list[str]:
@@ -68,14 +78,18 @@ def _examples(table: pa.Table) -> dict[tuple[str, str], tuple[list[str], list[st
 
 
 def texts_of(texts: Texts, ids: pa.Array) -> pa.Table:
-    """id, text of a few of the texts."""
+    """id, text of a few of the texts; answers stand below it, a line each."""
     keys = texts.source.keys
     keys = keys.filter(pc.is_in(keys[schema.ID], value_set=ids))
-    if not texts.source.stored:
-        return keys.select([schema.ID, "text"])
-    stored = texts.source.stored[0]
-    pieces = [piece["text"] for piece in read_rows(stored.parts, keys, ["text"])]
-    values = [value for piece in pieces for value in piece.to_pylist()]
+    if texts.source.stored:
+        stored = texts.source.stored[0]
+        pieces = [piece["text"] for piece in read_rows(stored.parts, keys, ["text"])]
+        values = [value for piece in pieces for value in piece.to_pylist()]
+    else:
+        values = keys["text"].to_pylist()
+    if "answers" in keys.column_names:
+        lines = keys["answers"].to_pylist()
+        values = ["\n".join([*([text] if text else []), *told]) for text, told in zip(values, lines, strict=True)]
     return pa.table({schema.ID: keys[schema.ID], "text": pa.array(values, pa.string())})
 
 
@@ -97,4 +111,10 @@ def language_of(study: Study, texts: Texts) -> str:
 def _finder(study: Study, texts: Texts) -> FindSentence:
     name, options = words.tokenizer_of(study, texts)
     tokenizer = load_tokenizer(name, **options)
-    return lambda word, text: sentence_with(word, text, tokenizer)
+
+    def find(word: str, text: str) -> tuple[int, int] | None:
+        if texts.name == TEXT and study.probe.answers is not None and (found := place_of_line(word, text)):
+            return found
+        return sentence_with(word, text, tokenizer)
+
+    return find

@@ -1,6 +1,6 @@
 """Running a stage that asks a vision-language model: the exact revision, the pace of a service, and what it came to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,12 +115,32 @@ def run_vision_stage(study: Study, reporter: Reporter, work: Asking) -> None:
 def used(table: Table, ids: pa.ChunkedArray) -> Used:
     """By the rows of `ids` as they stand now; an earlier try of a row that was asked again is not in it."""
     rows = read = written = 0
-    for batch in table.batches(["tokens_in", "tokens_out"], only_ok=False, ids=ids):
-        known = batch.filter(pc.is_valid(batch["tokens_in"]))
+    for tokens in row_tokens(table, ids):
+        known = tokens.filter(pc.is_valid(tokens["tokens_in"]))
         rows += len(known)
         read += pc.sum(known["tokens_in"]).as_py() or 0
         written += pc.sum(known["tokens_out"]).as_py() or 0
     return Used(rows, read, written)
+
+
+def row_tokens(table: Table, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
+    """tokens_in and tokens_out of each row of `ids`, part by part; null where none were counted.
+
+    Those of a row with several answers are all of theirs.
+    """
+    names = ["tokens_in", "tokens_out"]
+    if "replies" not in table.schema.names:
+        yield from table.batches(names, only_ok=False, ids=ids)
+        return
+    for batch in table.batches(["replies"], only_ok=False, ids=ids):
+        replies = batch["replies"].combine_chunks()
+        row = pa.table({"row": pc.list_parent_indices(replies), **_fields(pc.list_flatten(replies), names)})
+        sums = row.group_by("row").aggregate([(name, "sum") for name in names]).sort_by("row")
+        yield sums.select([f"{name}_sum" for name in names]).rename_columns(names)
+
+
+def _fields(structs: pa.StructArray, names: Sequence[str]) -> dict[str, pa.Array]:
+    return {name: structs.field(name) for name in names}
 
 
 def _told(study: Study, asked: VisionModel, tokens: Used, spent: float | None) -> str:

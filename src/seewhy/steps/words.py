@@ -11,18 +11,22 @@ from seewhy.describe import MAP
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
-from seewhy.steps import caption, describe, fetch, score
+from seewhy.steps import ask, caption, describe, fetch, score
 from seewhy.steps.items import Items, gather
-from seewhy.steps.joins import Losses
+from seewhy.steps.joins import Losses, first_rows, joined, looked_up, manifest_losses
 from seewhy.steps.photos import Photos, gather_photos
 from seewhy.steps.plan import need_done, run_row_stage
+from seewhy.steps.rows import manifest_rows
 from seewhy.study import Study
 from seewhy.table import Table, digest, read_rows
+from seewhy.words.answers import VERSION as ANSWERS
 from seewhy.words.tokenise import TokeniseWords
 from seewhy.words.tokens import AUTO, choose_tokenizer, tokenizer_identity
 
 TEXT = "text"
 """Texts that are no descriptions: captions, or a column of the manifest."""
+BESIDE, INSTEAD = "beside", "instead"
+"""Where `probe.answers` puts the answers to the study's questions: among the captions' words, or in their place."""
 MAP_SAMPLE = "map_sample"
 """Descriptions beside the model's own maps, of the photos that the controls show: what those are compared with."""
 _LOOKED_AT = 200  # texts, to choose a tokenizer
@@ -35,7 +39,7 @@ class Texts:
     Attributes:
         name: ``text``, ``map_sample``, or a control of describe: ``map``, ``random``, ``none``.
         examples: row, id, target, group: the manifest's rows with the text that each has; several may share one.
-        source: id and text of the distinct texts.
+        source: id and text of the distinct texts, and where answers are words, those as lines (`words.answers`).
         made_by: names what wrote the texts.
     """
 
@@ -62,9 +66,17 @@ def kinds(study: Study) -> list[str]:
 def gather_texts(study: Study, kind: str, *, step: str) -> Texts:
     """Raises Fatal where a step that writes these texts is not complete."""
     if kind == TEXT:
-        texts = _of_items(study, gather(study, step=step))
+        texts = _texts(study, step=step)
         return texts if study.probe.scores == "none" else _scored(study, texts)
     return _of_photos(study, gather_photos(study, step=step), kind)
+
+
+def _texts(study: Study, *, step: str) -> Texts:
+    if study.probe.answers is None:
+        return _of_items(study, gather(study, step=step))
+    need_done(fetch.table(study), fetch.source(study), step=step, before="fetch")
+    need_done(ask.table(study), ask.source(study), step=step, before="ask")
+    return _with_answers(study, step=step) if study.probe.answers == BESIDE else _of_answers(study)
 
 
 def _of_items(study: Study, items: Items) -> Texts:
@@ -89,6 +101,45 @@ def _scored(study: Study, texts: Texts) -> Texts:
         *([("Without scores", -lost, "no image, or one that could not be scored")] if lost else []),
     ]
     return replace(texts, examples=texts.examples.filter(pa.array(scored)), losses=losses)
+
+
+def _with_answers(study: Study, *, step: str) -> Texts:
+    """Captions and the answers about their images, of the images that have both."""
+    items = _of_items(study, gather(study, step=step))
+    losses = list(items.losses)
+    examples, told = _answered(study, items.examples, losses)
+    losses.append(("Rows with all answers", len(examples), ""))
+    keys = items.source.keys
+    keys = keys.append_column("answers", looked_up(keys[schema.ID], told))
+    source = Source(keys.filter(pc.is_valid(keys["answers"])), items.source.stored)
+    made_by = digest([items.made_by, ask.config(study)])
+    return Texts(TEXT, examples, source, made_by, items.task, items.classes, losses)
+
+
+def _of_answers(study: Study) -> Texts:
+    """Answers alone. Rows that share an image stay in one fold."""
+    rows = manifest_rows(study)
+    losses = manifest_losses(rows)
+    table = rows.table.select(["row", "source_id", "target"])
+    images = fetch.images_of(study).select([schema.ID, "image_id"])
+    table = joined(table, "source_id", images, fetch.table(study).index(), "fetched", losses)
+    losses.append(("Rows with an image", len(table), ""))
+    table = table.select(["row", "image_id", "target"]).rename_columns(["row", schema.ID, "target"])
+    examples, told = _answered(study, table.append_column("group", table[schema.ID]), losses)
+    losses.append(("Rows with all answers and a target", len(examples), ""))
+    if not len(examples):
+        raise Fatal("probe has nothing to work on: no row has all its answers")
+    keys = first_rows(examples.select([schema.ID]), schema.ID)
+    keys = keys.append_column("text", pa.nulls(len(keys), pa.string()))
+    keys = keys.append_column("answers", looked_up(keys[schema.ID], told))
+    return Texts(TEXT, examples, Source(keys), digest(ask.config(study)), rows.task, rows.classes, losses)
+
+
+def _answered(study: Study, examples: pa.Table, losses: Losses) -> tuple[pa.Table, pa.Table]:
+    """The examples whose image has all its answers, and image id -> answers."""
+    told = ask.answered(study)
+    found = joined(examples, schema.ID, told, ask.table(study).index(), "answered", losses)
+    return found.drop(["answers"]), told
 
 
 def _of_photos(study: Study, photos: Photos, kind: str) -> Texts:
@@ -121,13 +172,20 @@ def table(study: Study, texts: Texts) -> Table:
 
 def config(study: Study, texts: Texts) -> dict[str, Any]:
     name, options = tokenizer_of(study, texts)
-    return {"stage": "words", **tokenizer_identity(name, **options), "texts": texts.made_by}
+    told = {"answers": {"code": ANSWERS, "words": study.probe.answers}} if _has_answers(study, texts) else {}
+    return {"stage": "words", **tokenizer_identity(name, **options), "texts": texts.made_by, **told}
+
+
+def _has_answers(study: Study, texts: Texts) -> bool:
+    return texts.name == TEXT and study.probe.answers is not None
 
 
 def tokenizer_of(study: Study, texts: Texts) -> tuple[str, dict[str, Any]]:
     """The tokenizer's name, chosen by the texts where the study leaves it open, and its options."""
     if texts.name not in (TEXT, MAP):  # all descriptions are cut alike, to be compared
         texts = gather_texts(study, MAP, step="probe")
+    if _has_answers(study, texts) and study.probe.answers == INSTEAD:  # there is no text to cut
+        return "words", {}
     asked = study.probe
     options = {
         "form": asked.form,

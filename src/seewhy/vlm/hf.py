@@ -22,6 +22,8 @@ VERSION = 1
 TINY_TOKENS = 96
 """Tokens that the packaged model may write: about twice its longest caption."""
 
+_NO_LIMIT = 10**9
+
 Row = tuple[int, Request, list[Image.Image]]
 """Place in the caller's list, the request, its decoded images."""
 
@@ -86,7 +88,34 @@ class HfBackend:
         # A decoder goes on writing where its row ends; an encoder may count positions from the left.
         self._processor.tokenizer.padding_side = "right" if self._encoder_decoder else "left"
         self._context: int | None = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+        told = self._processor.tokenizer.model_max_length  # a huge number where the tokenizer names none
+        self._reads: int | None = self._context or (told if told < _NO_LIMIT else None)
         self._check(model)
+
+    def fits(self, request: Request, *, context: int | None = None) -> bool:
+        """Whether images, prompt and the longest answer go into the model's context, and into `context` tokens.
+
+        Counted as the model reads them. A decoder writes where it reads; an encoder-decoder answers elsewhere, and
+        where its configuration names no positions (T5), the tokenizer's limit holds. What cannot be counted fits: it
+        is for `generate` to say what is wrong with it.
+        """
+        limit = min((one for one in (context, self._reads) if one is not None), default=None)
+        read = None if limit is None else self._tokens_of(request)
+        if limit is None or read is None:
+            return True
+        return read + (0 if self._encoder_decoder else self._decoding.max_new_tokens) <= limit
+
+    def _tokens_of(self, request: Request) -> int | None:
+        """Those of the images among them; None where the images cannot be read."""
+        if self._blip2:
+            return len(self._blip2_ids(request.prompt))
+        images = self._open(request)
+        if isinstance(images, Failure):
+            return None
+        try:
+            return int(self._encode_chat([(0, request, images)])["attention_mask"].sum())
+        except ValueError:
+            return None
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         """As many answers as requests, in order. A broken image fails its own row (bad input) and no other."""
@@ -179,16 +208,19 @@ class HfBackend:
         return self._encode_blip2(rows) if self._blip2 else self._encode_chat(rows)
 
     def _encode_blip2(self, rows: Sequence[Row]) -> BatchFeature:
+        """Image tokens, then the prompt's, and the pictures."""
+        ids = [self._blip2_ids(request.prompt) for _, request, _ in rows]
+        inputs = self._processor.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        pixels = self._processor.image_processor([images[0] for _, _, images in rows], return_tensors="pt")
+        return BatchFeature({**inputs, **pixels})
+
+    def _blip2_ids(self, prompt: str) -> list[int]:
         """Image tokens, then the prompt's; without a prompt the start token alone, as the model does by itself."""
         config, tokenizer = self._network.config, self._processor.tokenizer
         text = config.text_config
         start = getattr(text, "bos_token_id", None)  # a T5 has none, and opens an empty prompt with its end token
         empty = [text.eos_token_id if start is None else start]
-        prompts = [tokenizer(request.prompt)["input_ids"] if request.prompt else empty for _, request, _ in rows]
-        image_ids = [config.image_token_id] * config.num_query_tokens
-        inputs = tokenizer.pad({"input_ids": [image_ids + ids for ids in prompts]}, return_tensors="pt")
-        pixels = self._processor.image_processor([images[0] for _, _, images in rows], return_tensors="pt")
-        return BatchFeature({**inputs, **pixels})
+        return [config.image_token_id] * config.num_query_tokens + (tokenizer(prompt)["input_ids"] if prompt else empty)
 
     def _encode_chat(self, rows: Sequence[Row]) -> BatchFeature:
         """One user's turn a row, images first, through the model's own template."""

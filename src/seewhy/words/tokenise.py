@@ -5,12 +5,16 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from seewhy import schema
+from seewhy.words.answers import answer_word
 from seewhy.words.tokens import load_tokenizer
 
 
 class TokeniseWords:
     """Row stage: `id`, `text` in, schema.TOKENS out, the same ids in the same order. A text without words, an empty one
     or a null among them, is no failure but an empty list.
+
+    Where there is a column `answers`, lists of lines of `answers.answer_line`, the word of each line comes after those
+    of the text.
 
     Args: those of tokens.load_tokenizer; tokens.tokenizer_identity tells what belongs into the table's name.
 
@@ -38,6 +42,9 @@ class TokeniseWords:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         words = [self._words(text or "") for text in batch.column("text").to_pylist()]
+        if "answers" in batch.column_names:
+            lines = batch.column("answers").to_pylist()
+            words = [[*found, *map(answer_word, told)] for found, told in zip(words, lines, strict=True)]
         nothing = pa.nulls(len(words), pa.string())
         columns = [batch.column(schema.ID).cast(pa.string()), pa.array(words, pa.list_(pa.string()))]
         return pa.table([*columns, nothing, nothing, nothing], schema=schema.TOKENS)
