@@ -1,4 +1,4 @@
-"""The command line: `seewhy run | plan | status | report | compare | ...`. Thin: the steps do the work, this prints."""
+"""The command line: `seewhy run | plan | status | report | compare | app | ...`. Thin: the steps do the work."""
 
 import argparse
 import json
@@ -157,6 +157,21 @@ def compare(
     page = step.write(found, out or storage.join(studies[0].workspace, "compare"), json_copy=json_copy)
     print("\n".join(comparison_lines(found.comparison)))
     print(f"\npage: {page}")
+
+
+@app.command(name="app")
+def by_hand(
+    path: StudyPath,
+    host: Annotated[
+        str, typer.Option("--host", help="address to listen on; other machines reach 0.0.0.0")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="8501 or the next that is free")] = None,
+    limit: Limit = None,
+) -> None:
+    """Try texts, questions and prompts on pictures, and look up what was found of each, in a browser."""
+    from seewhy.app.launch import launch
+
+    launch(load_study(path, limit=limit), path, host=host, port=port, limit=limit)
 
 
 _ENOUGH = 600
