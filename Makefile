@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Processes that share the tests, a file to each at a time; every one has a Ray cluster of its own.
+JOBS ?= 2
 
 .PHONY: demo test lint check bench clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/seewhy demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed-check
 	$(BIN)/ruff check .

@@ -55,12 +55,14 @@ def test_never_more_than_allowed_and_answers_in_order():
         seen["open"] -= 1
         return Reply(Answer(request.id))
 
+    before = threading.active_count()
     backend = online(ask, concurrency=5)
     assert [answer.text for answer in backend.generate(asks(40))] == [str(number) for number in range(40)]
     assert seen == {"open": 0, "most": 5}
     assert backend.generate([]) == []
+    assert threading.active_count() == before + 1
     backend.close()
-    assert "online" not in [thread.name for thread in threading.enumerate()]
+    assert threading.active_count() == before
     assert backend.generate(asks(1))[0].text == "0"
     backend.close()
 
