@@ -210,6 +210,7 @@ def test_a_refused_address_is_a_message(page: Any) -> None:
     page.get_by_label("Web address of an image").fill("file:///etc/passwd")
     page.get_by_role("button", name="Fetch").click()
     page.get_by_text("forbidden_scheme (bad_input)").wait_for()
+    assert page.get_by_text("forbidden_scheme (bad_input)").count() == 1
 
 
 @pytest.mark.parametrize("width", [1280, 390])
