@@ -89,8 +89,8 @@ def test_captions_by_a_service(ray_cluster: None, tmp_path: Path, stub: Stub) ->
 
 @pytest.mark.ray
 def test_a_budget_stops_the_stage_clean_and_raised_it_goes_on(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
-    """An answer costs 261 tokens read and 4 written at 1,000 USD a million: 0.265. Set aside are 1,002 (a guess), then
-    261 (seen), and the 50 that may be written: of 1.5 USD there is room for five."""
+    """An answer costs 261 tokens read and 4 written at 1,000 USD a million: 0.265. Set aside are 1,003 (a guess) and
+    the 50 that may be written: of 2.2 USD there is room for five, and what is left then is less than 1.053."""
     options = {"base_url": f"{stub.url}/v1", "concurrency": 1}
     prices = {"qwen": {"in": 1000, "out": "1000 USD"}}
 
@@ -101,17 +101,17 @@ def test_a_budget_stops_the_stage_clean_and_raised_it_goes_on(ray_cluster: None,
         run_study(study, Reporter(quiet=True), until="caption")
         return study
 
-    with pytest.raises(Fatal, match=r"the budget is used up: 1.33 USD of 1.50 USD spent, .* up to 0.311000 USD"):
-        run("1.5 USD")
+    with pytest.raises(Fatal, match=r"the budget is used up: 1.33 USD of 2.20 USD spent, .* up to 1.05 USD"):
+        run("2.2 USD")
     assert len(stub.calls) == 5
     study = study_of(tmp_path, temperature=0, max_tokens=50, options=options, revision="r1")
     counts = caption.table(study).counts(caption.source(study).keys["id"])
     assert (counts.ok, counts.missing, sum(counts.failed.values())) == (5, 1, 0)
     assert json.loads((tmp_path / "out" / "spent.json").read_text())["at_most_usd"] == pytest.approx(5 * 0.265)
     with pytest.raises(Fatal, match="the budget is used up"):
-        run(1.5)
+        run(2.2)
     assert len(stub.calls) == 5
-    study = run(2.5)  # a new worker guesses anew: 1.325 + 1.052 USD
+    study = run(2.5)
     assert len(stub.calls) == 6
     assert caption.table(study).counts(caption.source(study).keys["id"]).ok == IMAGES
     assert json.loads((tmp_path / "out" / "spent.json").read_text())["at_most_usd"] == pytest.approx(6 * 0.265)
@@ -119,7 +119,7 @@ def test_a_budget_stops_the_stage_clean_and_raised_it_goes_on(ray_cluster: None,
 
 @pytest.mark.ray
 def test_what_was_answered_when_the_money_ran_out_is_kept(ray_cluster: None, tmp_path: Path, stub: Stub) -> None:
-    """All calls of a block at once, each with a guess of 1.052 set aside: of 1.45 USD there is room for one, once that
+    """All calls of a block at once, each with a guess of 1.053 set aside: of 1.45 USD there is room for one, once that
     has cost 0.265 for another, and then for none, in whichever block. The answers are paid, and in the table."""
     stub.delay_sec = 0.2
     small = {"cpus_per_worker": 0.5, "rows_per_block": 3, "workers": 2}

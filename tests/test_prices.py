@@ -89,6 +89,26 @@ def test_spent_and_in_flight_stay_below_the_cap() -> None:
     assert "raise the budget above 1.10 USD" in budget.refusal(0.4)
 
 
+def test_money_of_a_job_counts_once_whoever_keeps_the_budget() -> None:
+    """A budget that was lost had counted what it set aside as spent: so much and no more is given back."""
+    budget = Budget(cap_usd=10.0, spent_usd=5.0)  # 4 of them set aside for the job
+    budget.hold("a", 1.0)
+    budget.settle("a", 2.0)  # calls cost twice what they should: from now on they set aside as much
+    budget.recall("job", 4.0)
+    budget.recall("job", 4.0)
+    assert (budget.spent_usd, budget.in_flight_usd, budget.jobs_usd) == (3.0, 4.0, 4.0)
+    budget.settle("job", 1.5)
+    assert (budget.spent_usd, budget.in_flight_usd, budget.jobs_usd) == (4.5, 0.0, 0.0)
+    budget.recall("unpaid", 2.0, counted=False)  # nothing was ever set aside for it
+    assert (budget.spent_usd, budget.in_flight_usd) == (4.5, 2.0)
+    assert budget.set_aside("next", 1.0) is None
+    assert budget.in_flight_usd == 4.0
+    why = budget.set_aside("more", 1.0)
+    assert why is not None
+    assert "4.50 USD of 10.00 USD spent, 4.00 USD set aside for what is under way" in why
+    assert "raise the budget above 10.50 USD" in why
+
+
 def test_estimates_that_were_too_low_grow() -> None:
     budget = Budget(cap_usd=10.0)
     budget.hold("a", 1.0)

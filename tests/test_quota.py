@@ -8,16 +8,19 @@ import json
 import pickle
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seewhy.failure import Fatal
 from seewhy.prices import Price
 from seewhy.quota import NAMESPACE, Ledger, Quota, SharedPurse, desk_name
+from seewhy.quota.desk import Desk, Terms
 from seewhy.quota.ledger import spent_at_most_usd
+from seewhy.rates import Ask
 from seewhy.vlm.pace import Outcome, OutOfBudget
 from tests.limited_service import Worker, serving
 
@@ -204,6 +207,88 @@ def test_a_begin_that_is_cancelled_gives_its_place_back(ray_cluster: None) -> No
         asyncio.run(asyncio.wait_for(go(), 60))
         state = state_of("cancelled")["services"]["s"]
         assert (state["waiting"], state["in_flight"]) == (0, 0)
+
+
+def turns(*works: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What each of them comes to, one after the other in one loop."""
+
+    async def all_of_them() -> list[Any]:
+        return [await one for one in works]
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_ledger_that_cannot_be_written_stops_calls_and_costs_nothing_and_may_heal(tmp_path: Path) -> None:
+    """The desk by itself: a caller's call and a job want to start while the ledger's folder is a file, and again."""
+    (tmp_path / "ledger").write_text("")
+    url = str(tmp_path / "ledger" / "spent.json")
+    terms = Terms("s", requests=6000, budget_usd=1.0, ledger=url)
+    there = Desk()
+
+    async def go() -> None:
+        await there.introduce("w", terms, None, [])
+        reply = await there.turn("w", 1, [Ask("a", 1, 0.4)], [], [])
+        assert reply is not None
+        assert reply.go == ()
+        assert reply.fatal is not None
+        assert "spent.json of what was spent cannot be written" in reply.fatal
+        refusal = await there.set_aside(url, 1.0, "job", 0.4)
+        assert refusal is not None
+        assert "cannot be written" in refusal
+        assert there._in_flight == 0
+        (tmp_path / "ledger").unlink()
+        reply = await there.turn("w", 2, [Ask("b", 1, 0.4)], [], [])
+        assert reply is not None
+        assert (reply.go, reply.fatal) == (("b",), None)
+        assert await there.set_aside(url, 1.0, "job", 0.6) is None
+        assert spent_at_most_usd(url) == pytest.approx(1.0)
+
+    asyncio.run(go())
+
+
+def test_two_clusters_on_one_workspace_share_its_budget(tmp_path: Path) -> None:
+    """Each has a desk of its own, and the ledger is all that they share; of 1 USD jobs cost 0.3, 0.4 and then 0.5."""
+    url = str(tmp_path / "spent.json")
+    one, other = Desk(), Desk()
+    first, second, refusal, *_ = turns(
+        one.set_aside(url, 1.0, "a", 0.3),
+        other.set_aside(url, 1.0, "b", 0.4),
+        one.set_aside(url, 1.0, "c", 0.5),
+        one.pay("a", 0.2),
+        one.settle(),
+        other.pay("b", 0.1),
+        other.settle(),
+    )
+    assert (first, second) == (None, None)
+    assert refusal is not None
+    assert (
+        "0.410000 USD of 1.00 USD spent, 0.300000 USD set aside" in refusal
+    )  # what the other has written, a step ahead
+    assert spent_at_most_usd(url) == pytest.approx(0.3)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("outcome", "cost_usd"),
+    [
+        (Outcome(False, None, 60, 40), 60 * 1e-5 + 40 * 1e-4),
+        (Outcome(False, None, 60, None), 100 * 1e-4),  # what it wrote nobody knows: all that was set aside
+        (Outcome(False, None, None, 40), 100 * 1e-4),
+        (Outcome(False, None, None, None), 100 * 1e-4),
+        (Outcome(True, 1.0, None, None), 0.0),
+    ],
+)
+def test_what_is_not_known_counts_as_what_was_set_aside(
+    ray_cluster: None, tmp_path: Path, outcome: Outcome, cost_usd: float
+) -> None:
+    quota = Quota(name="half", service="s", price=Price(10.0, 100.0), ledger=str(tmp_path / "spent.json"))
+
+    async def once() -> None:
+        await quota.begin(100)
+        await quota.end(outcome)
+
+    asyncio.run(once())
+    assert quota.settle() == pytest.approx(cost_usd)
 
 
 def test_without_a_cluster_it_says_so() -> None:

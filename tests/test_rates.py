@@ -34,6 +34,14 @@ def started(broker: Broker) -> list[str]:
     return [verdict.id for verdict in broker.decide()]
 
 
+def measured(broker: Broker) -> Broker:
+    """After a call that has shown what its like cost, here next to nothing."""
+    broker.wait("first", [Ask("first", 1)])
+    assert started(broker) == ["first"]
+    broker.end("first", cost_usd=1e-12)
+    return broker
+
+
 def unknown(clock: Callable[[], float]) -> Broker:
     return Broker(clock=clock)
 
@@ -151,6 +159,33 @@ def test_everyone_waits_as_long_as_the_service_asks() -> None:
     assert started(broker) == ["b0"]
 
 
+@pytest.mark.parametrize("asked_sec", [365 * 86400.0, float("inf")])
+def test_a_year_is_waited_for_ten_minutes(asked_sec: float) -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=60, patience_sec=1e9)
+    broker.wait("a", asks("a", 1))
+    assert started(broker) == ["a0"]
+    broker.end("a0", limited=True, retry_after_sec=asked_sec)
+    broker.wait("b", asks("b", 1))
+    assert broker.next_at_sec() == pytest.approx(600.0)
+    clock.now = 599.0
+    assert started(broker) == []
+    clock.now = 600.1
+    assert started(broker) == ["b0"]
+
+
+def test_an_end_that_is_said_again_does_not_ask_for_another_pause() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=60, patience_sec=1e9)
+    broker.wait("a", asks("a", 1))
+    assert started(broker) == ["a0"]
+    broker.end("a0", limited=True, retry_after_sec=30.0)
+    broker.wait("b", asks("b", 1))
+    clock.now = 20.0
+    assert not broker.end("a0", limited=True, retry_after_sec=30.0)
+    assert broker.next_at_sec() == pytest.approx(30.0)
+
+
 def test_asking_again_is_asking_once() -> None:
     clock = Clock()
     broker = Broker(clock=clock, requests=6000)
@@ -167,7 +202,7 @@ def test_asking_again_is_asking_once() -> None:
 def test_silent_callers_and_calls_that_never_end_are_forgotten() -> None:
     clock = Clock()
     budget = Budget(cap_usd=1.0)
-    broker = Broker(clock=clock, requests=6000, lease_sec=100.0, patience_sec=30.0, budget=budget)
+    broker = measured(Broker(clock=clock, requests=6000, lease_sec=100.0, patience_sec=30.0, budget=budget))
     broker.wait("a", asks("a", 2, most_usd=0.5))
     assert started(broker) == ["a0", "a1"]
     broker.wait("b", asks("b", 1, most_usd=0.4))
@@ -187,7 +222,7 @@ def test_silent_callers_and_calls_that_never_end_are_forgotten() -> None:
 def test_money_in_flight_is_waited_for_and_then_refused() -> None:
     clock = Clock()
     budget = Budget(cap_usd=1.0)
-    broker = Broker(clock=clock, requests=6000, budget=budget)
+    broker = measured(Broker(clock=clock, requests=6000, budget=budget))
     broker.wait("a", asks("a", 4, most_usd=0.4))
     assert started(broker) == ["a0", "a1"]
     assert started(broker) == []  # 0.8 in flight: a2 would make 1.2, but may still fit
@@ -201,6 +236,61 @@ def test_money_in_flight_is_waited_for_and_then_refused() -> None:
     assert no.refusal.startswith("the budget is used up: 0.900000 USD of 1.00 USD spent")
     assert "raise the budget above 1.30 USD and run again" in no.refusal
     assert broker.waiting == 0
+
+
+def test_the_first_call_goes_alone_and_shows_what_its_like_cost() -> None:
+    """Ten calls that should cost 0.1 each fit a budget of 1; the first costs 0.3, so two more fit beside it."""
+    clock = Clock()
+    budget = Budget(cap_usd=1.0)
+    broker = Broker(clock=clock, requests=6000, budget=budget)
+    broker.wait("a", asks("a", 10, most_usd=0.1))
+    assert started(broker) == ["a0"]
+    broker.end("a0", limited=True, cost_usd=0.0)  # a refusal shows nothing
+    broker.wait("a", asks("a", 10, most_usd=0.1)[1:])
+    clock.now = 10.0
+    assert started(broker) == ["a1"]
+    assert started(broker) == []
+    broker.end("a1", cost_usd=0.3)
+    assert started(broker) == ["a2", "a3"]
+    for call in ("a2", "a3"):
+        broker.end(call, cost_usd=0.3)
+    assert budget.spent_usd == pytest.approx(0.9)
+    [no, *_] = broker.decide()
+    assert no.refusal is not None
+    assert "up to 0.300000 USD" in no.refusal
+
+
+def test_the_first_call_is_waited_for_a_window_at_most() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock, requests=6000, budget=Budget(cap_usd=1.0), patience_sec=1e9)
+    broker.wait("a", asks("a", 3, most_usd=0.1))
+    assert started(broker) == ["a0"]
+    clock.now = 59.0
+    assert started(broker) == []
+    clock.now = 60.0
+    assert started(broker) == ["a1"]
+
+
+@pytest.mark.parametrize("cap_usd", [float("inf"), 1.0])
+def test_nobody_goes_alone_where_calls_cost_nothing_or_may_cost_anything(cap_usd: float) -> None:
+    broker = Broker(clock=Clock(), requests=6000, budget=Budget(cap_usd=cap_usd))
+    broker.wait("a", asks("a", 3, most_usd=0.1 if cap_usd > 1 else 0.0))
+    assert started(broker) == ["a0", "a1", "a2"]
+
+
+def test_money_of_a_job_is_not_waited_for() -> None:
+    """A job may go on for days: who needs its money hears so at once."""
+    budget = Budget(cap_usd=1.0)
+    broker = measured(Broker(clock=Clock(), requests=6000, budget=budget))
+    assert budget.set_aside("job", 0.7) is None
+    broker.wait("a", asks("a", 2, most_usd=0.2))
+    assert started(broker) == ["a0"]
+    assert started(broker) == []  # 0.1 is left; a0 may give some back
+    broker.end("a0", cost_usd=0.15)
+    [no] = broker.decide()
+    assert no.refusal is not None
+    assert "0.150000 USD of 1.00 USD spent, 0.700000 USD set aside for what is under way, and" in no.refusal
+    assert "raise the budget above 1.05 USD" in no.refusal
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -72,7 +72,7 @@ def test_a_block_that_was_committed_is_not_run_again(tmp_path: Path) -> None:
     worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=1)
     first, again = worker(block).to_pylist(), worker(block).to_pylist()
     counts = {"ok": 4, "transient": 0, "rejected": 0, "bad_input": 1}
-    assert first == again == [{"fatal": None, "unasked": None, **counts}]
+    assert first == again == [{"stopped": None, **counts}]
     assert worked_on(log) == block["id"].to_pylist()
     worker = _Worker(Shout, {"log": str(log)}, Source(block), table, generation=2)
     worker(block)
@@ -84,11 +84,17 @@ def test_rows_that_were_not_asked_about_are_not_there_and_end_the_worker(tmp_pat
     block = keys(6, r0002="unpaid", r0003="poison", r0004="unpaid")
     worker = _Worker(Shout, {}, Source(block), table, generation=1)
     (told,) = worker(block.slice(0, 5)).to_pylist()
-    assert told == {"fatal": None, "unasked": "row 0002", "ok": 2, "transient": 0, "rejected": 0, "bad_input": 1}
+    assert told == {"stopped": "row 0002", "ok": 2, "transient": 0, "rejected": 0, "bad_input": 1}
     assert table.index()["id"].to_pylist() == ["0000", "0001", "0003"]
     (told,) = worker(block.slice(5)).to_pylist()  # does nothing more
-    assert told == {"fatal": None, "unasked": "row 0002", "ok": 0, "transient": 0, "rejected": 0, "bad_input": 0}
+    assert told == {"stopped": "row 0002", "ok": 0, "transient": 0, "rejected": 0, "bad_input": 0}
     assert len(table.parts()) == 1
+    # A node that dies then has its block done again elsewhere, where there may be money for the others: no row is
+    # asked about, and written, a second time.
+    block = block.set_column(1, "text", pa.array(["text"] * 6))
+    _Worker(Shout, {}, Source(block), table, generation=1)(block.slice(0, 5))
+    assert table.index()["id"].to_pylist() == ["0000", "0001", "0003"]
+    block = keys(6, r0002="unpaid", r0003="poison", r0004="unpaid")
     _Worker(Shout, {}, Source(block), table, generation=2)(block.take([2, 4]))
     assert len(table.parts()) == 1  # of nothing there is no part
 
@@ -105,6 +111,22 @@ def test_what_others_have_in_hand_is_committed_before_a_stage_stops_for_want_of_
     blocks = [{f"{i:04}" for i in range(start, start + 3)} for start in (0, 3, 6, 9)]
     assert there & blocks[3] == {"0009", "0011"}
     assert all(there & block in (set(), block) for block in blocks[:3])  # a worker that has stopped leaves the rest
+    assert table.done_mark() is None
+
+
+@pytest.mark.ray
+def test_what_others_have_in_hand_is_committed_before_a_fatal_error_comes_through(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """The last of four blocks fails at once; the two before it, which both workers may hold, take their time."""
+    table = Table(str(tmp_path / "t"), SHOUT)
+    args = {"fatal": "0000", "sleep_sec": 1.0}
+    with pytest.raises(Fatal, match="no such model"):
+        run_stage(Shout, args, Source(keys(12)), table, rows_per_block=3, workers=2, num_cpus=0.5)
+    there = table.index()["id"].to_pylist()
+    assert there  # the other worker's
+    assert set(there) <= {f"{i:04}" for i in range(3, 12)}
+    assert len(there) % 3 == 0
     assert table.done_mark() is None
 
 

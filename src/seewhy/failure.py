@@ -14,7 +14,8 @@ BAD_INPUT = "bad_input"
 """Not an image, too large, 404: recorded, never tried again unless its source changes."""
 
 NOT_ASKED = "not_asked"
-"""Reason of a row for which the money ran out before its call: no outcome, never stored, and the stage stops."""
+"""Reason of a row that something kept from being asked about, such as money that ran out: no outcome, never stored, and
+the stage stops, with the row's detail as its message."""
 
 KINDS = (TRANSIENT, REJECTED, BAD_INPUT)
 

@@ -158,6 +158,12 @@ def thumbnail(data: bytes, *, size_px: int, quality: int = 80, max_pixels: int |
     return out.getvalue()
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels as the header tells, before any turning; BadImage as of `decode`."""
+    width, height = _open(data, None).size
+    return width, height
+
+
 def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:
     """Read the header alone. Image.open is not used: its limit on pixels is one for the process, and it warns."""
     if not data:

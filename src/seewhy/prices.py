@@ -116,8 +116,14 @@ class Purse(Protocol):
         """Sets aside the most that `call` can cost, or says why it may not start. Asking twice is asking once."""
         ...
 
-    def recall(self, call: str, most_usd: float) -> None:
-        """A call for which an earlier process set so much aside, and which is still under way."""
+    def recall(self, call: str, most_usd: float, *, counted: bool = True) -> None:
+        """A call that an earlier process began, and which is still under way.
+
+        Args:
+            most_usd: that it can cost.
+            counted: so much was set aside for it, and has counted as spent wherever that was forgotten since; False
+                for one that nothing was ever set aside for.
+        """
         ...
 
     def settle(self, call: str, cost_usd: float | None) -> None:
@@ -129,7 +135,9 @@ class Budget:
     """A cap on what calls may cost: what was spent and what is in flight stay below it together.
 
     A call sets aside the most that it can cost, and gives the difference back when its real cost is known. Where calls
-    cost more than they had set aside, later ones set aside as many times more as the worst of them did.
+    cost more than they had set aside, later ones set aside as many times more as the worst of them did. A call of a
+    worker ends in minutes, and others may wait for what it gives back; for that of a job (`set_aside`), which may go on
+    for days, nobody waits.
 
     Args:
         cap_usd: never to be exceeded.
@@ -143,6 +151,7 @@ class Budget:
         self.spent_usd = spent_usd
         self._held: dict[str, float] = {}
         self._estimates: dict[str, float] = {}
+        self._jobs: set[str] = set()  # of those held
         self._in_flight_usd = 0.0
         self._scale = 1.0
 
@@ -150,40 +159,55 @@ class Budget:
     def in_flight_usd(self) -> float:
         return self._in_flight_usd
 
+    @property
+    def jobs_usd(self) -> float:
+        """Of what is in flight, that of jobs."""
+        return sum(self._held[job] for job in self._jobs)
+
     def needs_usd(self, most_usd: float) -> float:
         """What a call sets aside that should cost so much at most."""
         return most_usd * self._scale
 
     def has_room(self, most_usd: float) -> bool:
         """Whether the call may start now."""
-        return self.spent_usd + self._in_flight_usd + self.needs_usd(most_usd) <= self.cap_usd + _DUST_USD
+        return self._fits(self._in_flight_usd + self.needs_usd(most_usd))
 
     def may_have_room(self, most_usd: float) -> bool:
-        """Whether it may start later, should the calls in flight turn out to cost nothing."""
-        return self.spent_usd + self.needs_usd(most_usd) <= self.cap_usd + _DUST_USD
+        """Whether it may start soon, should the calls in flight turn out to cost nothing."""
+        return self._fits(self.jobs_usd + self.needs_usd(most_usd))
+
+    def _fits(self, usd: float) -> bool:
+        return self.spent_usd + usd <= self.cap_usd + _DUST_USD
 
     def set_aside(self, call: str, most_usd: float) -> str | None:
         """See ``Purse``."""
         if call in self._held:
             return None
         if not self.has_room(most_usd):
-            return self.refusal(most_usd)
+            return self.refusal(most_usd, beside_usd=self._in_flight_usd)
         self.hold(call, most_usd)
+        self._jobs.add(call)
         return None
 
-    def recall(self, call: str, most_usd: float) -> None:
-        """See ``Purse``. What was set aside when its budget was lost has counted as spent since."""
-        if call not in self._held:
-            self.spent_usd = max(0.0, self.spent_usd - self.needs_usd(most_usd))
-            self.hold(call, most_usd)
+    def recall(self, call: str, most_usd: float, *, counted: bool = True) -> None:
+        """See ``Purse``. Gives back no more than was set aside, whatever later calls set aside now."""
+        if call in self._held:
+            return
+        if counted:
+            self.spent_usd = max(0.0, self.spent_usd - most_usd)
+        self._hold(call, most_usd, most_usd)
+        self._jobs.add(call)
 
     def hold(self, call: str, most_usd: float) -> None:
         """Sets the call's most aside; ``settle`` it by the same name."""
         if call in self._held:
             raise ValueError(f"call {call!r} has money set aside already")
+        self._hold(call, most_usd, self.needs_usd(most_usd))
+
+    def _hold(self, call: str, most_usd: float, held_usd: float) -> None:
         self._estimates[call] = most_usd
-        self._held[call] = self.needs_usd(most_usd)
-        self._in_flight_usd += self._held[call]
+        self._held[call] = held_usd
+        self._in_flight_usd += held_usd
 
     def settle(self, call: str, cost_usd: float | None) -> None:
         """The call is over: it cost so much, or, None, as much as can be known: what it had set aside.
@@ -193,17 +217,25 @@ class Budget:
         if call not in self._held:
             return
         held, estimate = self._held.pop(call), self._estimates.pop(call)
+        self._jobs.discard(call)
         self._in_flight_usd = self._in_flight_usd - held if self._held else 0.0
         self.spent_usd += held if cost_usd is None else cost_usd
         if cost_usd is not None and estimate > 0:
             self._scale = max(self._scale, cost_usd / estimate)
 
-    def refusal(self, most_usd: float) -> str:
-        """Why a call is not made, for people."""
+    def refusal(self, most_usd: float, *, beside_usd: float | None = None) -> str:
+        """Why a call is not made, for people.
+
+        Args:
+            beside_usd: of what is in flight, that which it would not wait for; None for that of jobs.
+        """
+        beside = self.jobs_usd if beside_usd is None else beside_usd
+        under_way = f", {format_usd(beside)} set aside for what is under way" if beside else ""
         return (
-            f"the budget is used up: {format_usd(self.spent_usd)} of {format_usd(self.cap_usd)} spent, and one more "
-            f"call can cost up to {format_usd(self.needs_usd(most_usd))}. What was answered is kept: raise the budget "
-            f"above {format_usd(self.spent_usd + self.needs_usd(most_usd))} and run again to go on from there"
+            f"the budget is used up: {format_usd(self.spent_usd)} of {format_usd(self.cap_usd)} spent{under_way}, and "
+            f"one more call can cost up to {format_usd(self.needs_usd(most_usd))}. What was answered is kept: raise "
+            f"the budget above {format_usd(self.spent_usd + beside + self.needs_usd(most_usd))} and run again to go "
+            "on from there"
         )
 
 

@@ -39,6 +39,9 @@ _DOUBLING = 1 / 6
 """Of a window, in slow start."""
 _FIRST_BACKOFF, _MOST_BACKOFF = 1 / 60, 0.5
 """Of a window: between single tries where a service that does not say how long to wait refuses everything."""
+_LONGEST_PAUSE = 10.0
+"""Windows: a service that asks for more is asked again after so long. It may have meant one caller, or milliseconds;
+where it did not, its next refusal is the next pause."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Start:
 class Broker:
     """Lets calls start, in turn, as fast as limits allow.
 
+    With a budget the first call goes alone, and shows what such calls cost.
+
     Callers take turns: the one that waits longest since its last turn is next, with the oldest of its calls. Nobody
     overtakes, so a call of many tokens gets its place too. A caller that is not heard of for ``patience_sec`` loses its
     place in the queue. A call that is not reported ended after ``lease_sec`` counts as ended with costs unknown.
@@ -140,6 +145,7 @@ class Broker:
         self._wants_more = False  # callers wait for the allowance, and for nothing else
         self._spaced_at = float("-inf")
         self._paused_until = float("-inf")
+        self._measured = False  # a call has shown what its like cost
         self._backoff_sec: float | None = None  # set while single tries find out whether the service answers again
         self._probing: str | None = None
 
@@ -196,7 +202,7 @@ class Broker:
                 if max(by_limits, by_others) > now:
                     self._wants_more = by_others <= now
                     break
-                if self._budget is not None and not self._budget.has_room(ask.most_usd):
+                if not self._has_money(ask, now):
                     break
                 self._start(caller, ask, now)
                 verdicts.append(Verdict(ask.id, caller))
@@ -212,7 +218,7 @@ class Broker:
             return None
         ask = next(iter(next(iter(self._waiting.values())).values()))
         times = [max(self._opens_at(ask, self._clock()))]
-        if self._budget is not None and not self._budget.has_room(ask.most_usd):
+        if not self._has_money(ask, self._clock()):
             times = []
         times += [start.at_sec + self._lease_sec for start in islice(self._open.values(), 1)]
         return min((at for at in times if at < float("inf")), default=None)
@@ -230,19 +236,21 @@ class Broker:
 
         Args:
             limited: the service refused it for being one too many.
-            retry_after_sec: seconds it asked to wait: nobody starts before.
+            retry_after_sec: seconds it asked to wait: nobody starts before, or for ten windows, where that is less.
             tokens: that it read and wrote, where known.
             cost_usd: USD; None where not known.
         """
         now = self._clock()
         self._forget(now)
         start = self._open.pop(call, None)
-        if retry_after_sec is not None and retry_after_sec > 0:
-            self._paused_until = max(self._paused_until, now + retry_after_sec)
         if start is None:
             return False
+        if retry_after_sec is not None and retry_after_sec > 0:
+            pause = min(retry_after_sec, _LONGEST_PAUSE * self._window_sec)
+            self._paused_until = max(self._paused_until, now + pause)
         if self._budget is not None:
             self._budget.settle(call, cost_usd)
+        self._measured |= cost_usd is None or cost_usd > 0
         if call == self._probing:
             self._probing = None
         if limited:
@@ -307,6 +315,17 @@ class Broker:
             self._probing = ask.id
         if self._budget is not None:
             self._budget.hold(ask.id, ask.most_usd)
+
+    def _has_money(self, ask: Ask, now: float) -> bool:
+        """Until one call has shown what its like cost, under a budget it is out alone: many at once, of which each
+        costs ten times what it was thought to cost, could break a small one. It is waited for a window at most."""
+        if self._budget is None:
+            return True
+        if not self._measured and self._open and ask.most_usd > 0 and self._budget.cap_usd < float("inf"):
+            last = next(reversed(self._open.values()))
+            if now - last.at_sec < self._window_sec:
+                return False
+        return self._budget.has_room(ask.most_usd)
 
     def _opens_at(self, ask: Ask, now: float) -> tuple[float, float]:
         """When the call may start by the allowance, and by all else: token limit, pauses, tries under way."""

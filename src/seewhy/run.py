@@ -100,8 +100,8 @@ def run_stage(
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
     Raises:
-        Fatal: what a worker raised so, a table that does not add up, or too many failed rows. Where a stage has left
-            rows unasked (failure.NOT_ASKED), once all workers have committed what they have.
+        Fatal: a table that does not add up, or too many failed rows. What a worker raised so, and what kept a stage
+            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand.
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
@@ -177,10 +177,8 @@ def _map_blocks(
     )
     stopped = None
     for row in dataset.iter_rows():
-        fatal, unasked = row.pop("fatal"), row.pop("unasked")
-        if fatal is not None:
-            raise Fatal(fatal)
-        stopped = unasked or stopped
+        told = row.pop("stopped")
+        stopped = stopped or told
         yield {name: count for name, count in row.items() if count}
     if stopped is not None:
         raise Fatal(stopped)
@@ -212,7 +210,8 @@ class _Worker:
     """Lives in an actor: reads a block's rows, runs the stage, commits the result, returns the counts.
 
     Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
-    A worker whose stage left a row unasked does nothing more, while others finish their blocks.
+    After one, or once its stage has left a row unasked, a worker does nothing more: it lets the blocks pass that are
+    left, while others finish theirs, which may be paid for.
     """
 
     def __init__(
@@ -221,25 +220,23 @@ class _Worker:
         self._source = source
         self._table = table
         self._generation = generation
-        self._fatal: str | None = None
-        self._unasked: str | None = None
+        self._stopped: str | None = None
         try:
             self._stage = stage(**stage_args)
         except Fatal as error:
-            self._fatal = str(error)
+            self._stopped = str(error)
         except (TypeError, ValueError) as error:
-            self._fatal = f"{stage.__name__} cannot be set up so: {error}"
+            self._stopped = f"{stage.__name__} cannot be set up so: {error}"
 
     def __call__(self, keys: pa.Table) -> pa.Table:
         counts = dict.fromkeys(("ok", *KINDS), 0)
         try:
-            if self._fatal is None and self._unasked is None:
+            if self._stopped is None:
                 counts = self._commit(keys)
         except Fatal as error:
-            self._fatal = str(error)
-        why = {"fatal": self._fatal, "unasked": self._unasked}
-        told = {name: pa.array([text], pa.string()) for name, text in why.items()}
-        return pa.table({**told, **{name: [count] for name, count in counts.items()}})
+            self._stopped = str(error)
+        told = pa.array([self._stopped], pa.string())
+        return pa.table({"stopped": told, **{name: [count] for name, count in counts.items()}})
 
     def _commit(self, keys: pa.Table) -> dict[str, int]:
         kinds = self._table.committed(keys.column(ID), generation=self._generation)
@@ -248,7 +245,7 @@ class _Worker:
             check_ids(self._stage, keys, rows)
             rows = self._asked(rows)
             if len(rows):
-                self._table.append(rows, generation=self._generation)
+                self._table.append(rows, generation=self._generation, block=keys.column(ID))
             kinds = rows.column(ERROR_KIND)
         outcomes = [kind or "ok" for kind in kinds.to_pylist()]
         return {name: outcomes.count(name) for name in ("ok", *KINDS)}
@@ -257,7 +254,7 @@ class _Worker:
         """Without those that nobody was asked about: they have no outcome, and the next run finds them missing."""
         unasked = pc.fill_null(pc.equal(rows.column(REASON), NOT_ASKED), False)
         if pc.any(unasked).as_py():
-            self._unasked = rows.filter(unasked).column(DETAIL)[0].as_py()
+            self._stopped = rows.filter(unasked).column(DETAIL)[0].as_py()
         return rows.filter(pc.invert(unasked))
 
 

@@ -97,19 +97,24 @@ class Table:
         names = [m for n in storage.list_files(self.url) if (m := _PART.fullmatch(n))]
         return 1 + max((int(m[1]) for m in names), default=0)
 
-    def append(self, rows: pa.Table, *, generation: int) -> str:
-        """Writes one part whole and returns its URL; the same ids in the same generation land on the same name."""
+    def append(self, rows: pa.Table, *, generation: int, block: pa.ChunkedArray | None = None) -> str:
+        """Writes one part whole and returns its URL; the same ids in the same generation land on the same name.
+
+        Args:
+            block: ids that name the part, where it holds only some of them: for `committed`, those are then done.
+        """
         ids = rows.column(ID).to_pylist()
         if len(set(ids)) != len(ids):
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
         buffer = io.BytesIO()
         pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
-        url = storage.join(self.url, _part_name(ids, generation))
+        named = ids if block is None else block.to_pylist()
+        url = storage.join(self.url, _part_name(named, generation))
         storage.write_whole(url, buffer.getvalue())
         return url
 
     def committed(self, ids: pa.ChunkedArray, *, generation: int) -> pa.ChunkedArray | None:
-        """The outcomes (kind of failure, or null) of a part that holds just these ids in this order; None without."""
+        """The outcomes (kind of failure, or null) of the part of these ids in this order; None where there is none."""
         url = storage.join(self.url, _part_name(ids.to_pylist(), generation))
         return read_part(url, [ERROR_KIND]).column(ERROR_KIND) if storage.exists(url) else None
 

@@ -35,9 +35,8 @@ def blocks_here(
     worker = run._Worker(**worker_args)
     for start in range(0, len(todo), rows_per_block):
         counts = worker(todo.slice(start, rows_per_block)).to_pylist()[0]
-        stops = [counts.pop(name) for name in ("fatal", "unasked")]
-        if any(stops):
-            raise Fatal(stops[0] or stops[1])
+        if (stopped := counts.pop("stopped")) is not None:
+            raise Fatal(stopped)
         yield counts
 
 

@@ -82,6 +82,13 @@ FAULTS: dict[str, Callable[[], web.Response]] = {
     "blank": _chose("stop", " \n", 1),
     "parts": _chose("stop", [{"type": "text", "text": "a "}, {"type": "text", "text": "dog"}], 2),
     "tgi": _chose("eos_token", "a dog", 2),
+    "thoughts": _says(
+        200,
+        {
+            "choices": [choice("stop", "a dog")],
+            "usage": {"prompt_tokens": 262, "completion_tokens": 2, "total_tokens": 304},
+        },
+    ),
     "no_usage": _says(200, {"choices": [choice("stop", "a dog")]}),
     "400": _says(400, error("too many tokens", "invalid_request_error", "context_length_exceeded")),
     "422": _says(422, {"error": "Input validation error", "error_type": "validation"}),

@@ -181,6 +181,7 @@ SERVICES = {
             "parts": ("a dog", "stop", 262, 2),
             "tgi": ("a dog", "stop", 262, 2),
             "cut": ("a cut te", "length", 262, 3),
+            "thoughts": ("a dog", "stop", 262, 42),  # counted in the total alone
             "no_usage": ("a dog", "stop", None, None),
         },
         waits={"limited_header": 1.0},

@@ -101,7 +101,10 @@ def test_what_cannot_be_sent_is_told_at_once() -> None:
 
 def test_the_tokens_of_a_job_are_guessed_from_its_pictures_and_words() -> None:
     images = (noise(0), noise(1))
-    assert line_of(Request("a", images, "x" * 400)).tokens_in == 2 * 1100 + 100
+    request = Request("a", images, "x" * 400)
+    assert line_of(request).tokens_in == 2 * 1120 + 134  # a token for three letters, rather too many
+    told = {"system_prompt": "y" * 50, "media_resolution": "low"}
+    assert line_of(request, **told).tokens_in == 2 * 280 + 150
 
 
 # Answers

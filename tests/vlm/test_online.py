@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from seewhy.failure import BAD_INPUT, NOT_ASKED, TRANSIENT, Failure, Fatal
 from seewhy.vlm.base import Answer, Request
-from seewhy.vlm.online import Calls, Online, Reply, cut_off, refused
+from seewhy.vlm.online import Calls, Online, Reply, cut_off, refused, refused_by_status
 from seewhy.vlm.pace import Outcome, OutOfBudget
 
 BUSY = refused(Failure(TRANSIENT, "busy", "later"), limited=True)
@@ -86,8 +87,8 @@ def test_the_pace_is_asked_before_and_told_after_every_call():
     answers = backend.generate(asks(4))
     backend.close()
     assert [answer.text for answer in answers] == ["a", "b", None, None]
-    # guessed 100 + at most 7 written, then the most that was read so far + 7
-    assert watch.begun == [107, 37, 37, 57, 57, 57]
+    # guessed 100 + at most 7 written; what was read so far is less, and the next request may be a larger one
+    assert watch.begun == [107] * 6
     assert watch.ended == [
         Outcome(False, None, 30, 4),
         Outcome(True, 0.01, 0, 0),  # refused: nothing is charged
@@ -98,17 +99,73 @@ def test_the_pace_is_asked_before_and_told_after_every_call():
     ]
 
 
-def test_a_pace_that_stops_the_job_stops_it_and_hears_the_end_of_what_it_let_begin():
+def test_more_tokens_than_were_guessed_are_reckoned_with_from_then_on():
     async def ask(request: Request) -> Reply:
-        await asyncio.sleep(60)
-        raise AssertionError
+        return Reply(Answer("a", None, "stop", 300, 4))
+
+    watch = Watch()
+    backend = online(ask, concurrency=1, pace=watch)
+    backend.generate(asks(2))
+    backend.close()
+    assert watch.begun == [107, 307]
+
+
+def test_what_stops_the_job_leaves_what_was_answered_and_hears_the_end_of_what_was_begun():
+    """Three calls are out when the pace stops the job; one of them fails, and is not tried again."""
+
+    async def ask(request: Request) -> Reply:
+        await asyncio.sleep(0.3)
+        return BUSY if request.id == "1" else Reply(Answer(f"a{request.id}", None, "stop", 30, 4))
 
     watch = Watch(most=3)
     backend = online(ask, pace=watch)
-    with pytest.raises(Fatal, match="the desk is gone"):
-        backend.generate(asks(10))
-    backend.close()
+    answers = backend.generate(asks(6))
+    assert [answer.text for answer in answers] == ["a0", None, "a2", None, None, None]
+    assert answers[1].failure.reason == "busy"
+    assert {answer.failure for answer in answers[3:]} == {Failure(TRANSIENT, NOT_ASKED, "the desk is gone")}
     assert len(watch.begun) == len(watch.ended) == 3
+    with pytest.raises(Fatal, match="the desk is gone"):
+        backend.generate(asks(2))
+    backend.close()
+
+
+def test_what_waits_when_the_job_stops_is_not_waited_for():
+    """One waits for its next try, one for the pace, both for long; the call that is out is answered."""
+
+    async def ask(request: Request) -> Reply:
+        if request.id == "0":
+            return BUSY
+        if request.id == "1":
+            await asyncio.sleep(0.3)
+            return Reply(Answer("a"))
+        await asyncio.sleep(0.1)
+        raise Fatal("no such model")
+
+    class Slow(Watch):
+        async def begin(self, tokens: int) -> None:
+            if len(self.begun) == 3:
+                await asyncio.sleep(60)
+            await super().begin(tokens)
+
+    start = time.monotonic()
+    backend = online(ask, pace=Slow(), backoff_sec=60.0, max_wait_sec=60.0)
+    answers = backend.generate(asks(5))
+    backend.close()
+    assert [answer.text for answer in answers] == [None, "a", None, None, None]
+    assert {answer.failure.reason for answer in answers if answer.failure} == {NOT_ASKED}
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(("status", "free"), [(503, True), (429, True), (400, True), (504, False), (408, False)])
+def test_a_call_that_somebody_gave_up_waiting_for_may_have_cost(status: int, free: bool):
+    async def ask(request: Request) -> Reply:
+        return refused_by_status(status, "no")
+
+    watch = Watch()
+    backend = online(ask, tries=1, pace=watch)
+    backend.generate(asks(1))
+    backend.close()
+    assert watch.ended == [Outcome(False, None, *((0, 0) if free else (None, None)))]
 
 
 def test_when_the_money_runs_out_calls_in_flight_are_answered_and_the_others_not_asked():

@@ -1,13 +1,14 @@
 """What every backend that asks a service does, against a server on the loopback that answers and fails as it does."""
 
 import logging
+import re
 import time
 from typing import Any
 
 import pytest
 
 from seewhy import vlm
-from seewhy.failure import Fatal
+from seewhy.failure import NOT_ASKED, Fatal
 from seewhy.table import digest
 from seewhy.vlm.base import Request
 from tests.vlm.gemini_stub import IMAGE_TOKENS, words_about
@@ -108,9 +109,15 @@ def test_nobody_listens(name, made):
 
 @each("stops")
 def test_what_no_row_is_to_blame_for_stops_the_job(name, fault, stub, made):
-    stub.plan = {"what": [fault]}
+    stub.plan = {"what": [fault] * 2}
+    backend = made()
     with pytest.raises(Fatal, match=SERVICES[name].stops[fault]):
-        made().generate([ask("what"), *(ask("other", number) for number in range(5))])
+        backend.generate([ask("what")])
+    stub.delay_sec = 0.3
+    stopped, *others = backend.generate([ask("what"), *(ask("other", number) for number in range(5))])
+    assert (stopped.failure.kind, stopped.failure.reason) == ("transient", NOT_ASKED)
+    assert re.search(SERVICES[name].stops[fault], stopped.failure.detail)
+    assert all(answer.text for answer in others)  # they were under way, and are paid for
 
 
 @each("texts")

@@ -97,10 +97,10 @@ class Quota:
         """See ``Pace.end``. Raises ValueError where no call is under way."""
         call = self._under_way()
         tokens, cost_usd = None, None
-        if outcome.tokens_in is not None or outcome.tokens_out is not None:
-            read, written = outcome.tokens_in or 0, outcome.tokens_out or 0
-            tokens = read + written
-            cost_usd = None if self._price is None else self._price.cost_usd(read, written)
+        if outcome.tokens_in is not None and outcome.tokens_out is not None:
+            tokens = outcome.tokens_in + outcome.tokens_out
+            price = self._price
+            cost_usd = None if price is None else price.cost_usd(outcome.tokens_in, outcome.tokens_out)
         elif outcome.limited:
             cost_usd = 0.0
         heard = self._connected().end(End(call, outcome.limited, outcome.retry_after_sec, tokens, cost_usd))

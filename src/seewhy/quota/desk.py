@@ -128,23 +128,34 @@ class Desk:
 
     async def set_aside(self, ledger: str, budget_usd: float | None, call: str, most_usd: float) -> str | None:
         """See ``Purse``; written down before it is answered."""
-        self._heard_at = time.monotonic()
+        self._hear()
         self._open_ledger(ledger, budget_usd)
         refusal = self._budget.set_aside(call, most_usd)
-        self._cover()
-        return refusal or self._fatal
+        if refusal is None and not self._cover():
+            self._budget.settle(call, 0.0)
+            return self._fatal or self._budget.refusal(most_usd)
+        return refusal
 
-    async def recall(self, ledger: str, budget_usd: float | None, call: str, most_usd: float) -> None:
+    async def recall(
+        self, ledger: str, budget_usd: float | None, call: str, most_usd: float, counted: bool = True
+    ) -> None:
         """See ``Purse``."""
-        self._heard_at = time.monotonic()
+        self._hear()
         self._open_ledger(ledger, budget_usd)
-        self._budget.recall(call, most_usd)
+        self._budget.recall(call, most_usd, counted=counted)
+        self._cover()
 
     async def pay(self, call: str, cost_usd: float | None) -> None:
         """See ``Purse.settle``."""
-        self._heard_at = time.monotonic()
+        self._hear()
         self._budget.settle(call, cost_usd)
         self._news.set()
+
+    def _hear(self) -> None:
+        """Somebody is there: the clock runs, and with it the time until nobody has been for long."""
+        self._heard_at = time.monotonic()
+        if self._clock_task is None:
+            self._clock_task = asyncio.get_running_loop().create_task(self._keep_time())
 
     async def turn(
         self, caller: str, number: int, asks: list[Ask], ends: list[End], withdrawn: list[str]
@@ -153,11 +164,9 @@ class Desk:
 
         None: the caller must introduce itself first, nothing was heard.
         """
-        self._heard_at = time.monotonic()
         if caller not in self._callers:
             return None
-        if self._clock_task is None:
-            self._clock_task = asyncio.get_running_loop().create_task(self._keep_time())
+        self._hear()
         known = self._callers[caller]
         broker = self._brokers[known.service]
         for end in ends:
@@ -184,18 +193,20 @@ class Desk:
             known.wake.clear()
             if number < known.number:
                 return Reply()
+            if self._fatal is not None:
+                broker.wait(caller, [])  # it asks no more: nothing may be let go that nobody makes
+                return Reply(fatal=self._fatal)
             go = broker.wait(caller, [ask for ask in asks if ask.id not in known.refused])
             left = until - time.monotonic()
-            if go or known.refused or not asks or left <= 0 or self._fatal is not None:
+            if go or known.refused or not asks or left <= 0:
                 let_go = tuple(verdict.id for verdict in go)
-                return Reply(let_go, dict(known.refused), broker.allowance, self._fatal)
+                return Reply(let_go, dict(known.refused), broker.allowance)
             with suppress(TimeoutError):
                 await asyncio.wait_for(known.wake.wait(), left)
 
     async def settle(self) -> float:
         """USD spent, and that alone written down, with what calls under way may still cost."""
-        if self._ledger is not None:
-            self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+        self._settle()
         return self._budget.spent_usd
 
     async def state(self) -> dict[str, Any]:
@@ -211,21 +222,40 @@ class Desk:
     def _decide(self) -> None:
         if time.monotonic() < self._opens_at:
             return
-        verdicts = [verdict for broker in self._brokers.values() for verdict in broker.decide()]
-        self._cover()
-        for verdict in verdicts:
+        decided = [(broker, verdict) for broker in self._brokers.values() for verdict in broker.decide()]
+        covered = self._cover()
+        for broker, verdict in decided:
+            if not covered and verdict.refusal is None:
+                broker.withdraw(verdict.id)  # who waits for it asks again, or is told why not
             if (known := self._callers.get(verdict.caller)) is not None:
                 if verdict.refusal is not None:
                     known.refused[verdict.id] = verdict.refusal
                 known.wake.set()
 
-    def _cover(self) -> None:
+    def _cover(self) -> bool:
+        """Whether the ledger says enough for all that is under way, so that what was just decided may begin."""
         if self._ledger is None:
-            return
+            return True
+        needed = self._budget.spent_usd + self._budget.in_flight_usd
+        if needed <= self._ledger.at_most_usd and self._fatal is None:
+            return True
         try:
-            self._ledger.cover(self._budget.spent_usd + self._budget.in_flight_usd, self._budget.cap_usd)
+            heard = self._ledger.heard_usd()
+            self._budget.spent_usd = max(0.0, self._budget.spent_usd + heard)
+            if heard > 0 and needed + heard > self._budget.cap_usd:
+                return False
+            self._ledger.cover(needed + heard, self._budget.cap_usd)
         except (Fatal, OSError) as error:
             self._fatal = f"the ledger {self._ledger_url} of what was spent cannot be written: {error}"
+            return False
+        self._fatal = None
+        return True
+
+    def _settle(self) -> None:
+        budget, ledger = self._budget, self._ledger
+        if ledger is not None and ledger.at_most_usd != budget.spent_usd + budget.in_flight_usd:
+            budget.spent_usd = max(0.0, budget.spent_usd + ledger.heard_usd())
+            ledger.settle(budget.spent_usd + budget.in_flight_usd)
 
     @property
     def _in_flight(self) -> int:
@@ -243,7 +273,7 @@ class Desk:
             quiet = self._in_flight == 0 and now - self._heard_at > _QUIET_SEC
             if quiet and self._ledger is not None:
                 with suppress(Fatal, OSError):  # said by the next write that matters
-                    self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+                    self._settle()
             if now - self._heard_at > _IDLE_SEC and self._in_flight == 0:
                 import ray
 

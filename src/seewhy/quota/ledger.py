@@ -13,6 +13,9 @@ _STEP_USD = 1.0
 class Ledger:
     """Written ahead of spending, and put right when nothing is under way.
 
+    A desk of another cluster may write to the same file: ask `heard_usd` before each write, so that neither forgets
+    what the other has spent. Two that write in the same moment may.
+
     Args:
         url: of the file; made at the first write.
     """
@@ -26,6 +29,11 @@ class Ledger:
         if needed_usd > self.at_most_usd:
             ahead = _STEP_USD if cap_usd == float("inf") else cap_usd / _STEPS
             self._write(max(needed_usd, min(cap_usd, needed_usd + ahead)))
+
+    def heard_usd(self) -> float:
+        """What others have written down since this was last read or written here; below 0 where they put it right."""
+        before, self.at_most_usd = self.at_most_usd, spent_at_most_usd(self._url)
+        return self.at_most_usd - before
 
     def settle(self, spent_usd: float) -> None:
         """Makes the file say just this."""

@@ -3,10 +3,13 @@
 import time
 from typing import Any
 
+from seewhy.failure import Fatal
 from seewhy.quota.desk import desk_name, find_desk
 
 _TRIES = 5
 _AGAIN_SEC = 1.0
+_LOST_SEC = 60.0
+"""A desk that has not answered by then is asked again: to be told twice is to be told once."""
 
 
 class SharedPurse:
@@ -18,7 +21,7 @@ class SharedPurse:
         budget_usd: None for any sum.
 
     Raises:
-        ray.exceptions.RayError: of its methods, where the desk is lost again and again.
+        Fatal: of its methods, where the desk is lost again and again, or cannot read the ledger.
     """
 
     def __init__(self, *, name: str, ledger: str, budget_usd: float | None = None) -> None:
@@ -30,9 +33,9 @@ class SharedPurse:
         refusal: str | None = self._ask("set_aside", *self._terms, call, most_usd)
         return refusal
 
-    def recall(self, call: str, most_usd: float) -> None:
+    def recall(self, call: str, most_usd: float, *, counted: bool = True) -> None:
         """See ``Purse``."""
-        self._ask("recall", *self._terms, call, most_usd)
+        self._ask("recall", *self._terms, call, most_usd, counted)
 
     def settle(self, call: str, cost_usd: float | None) -> None:
         """See ``Purse``. A desk that has died since had counted the call as spent, and goes on doing so."""
@@ -41,13 +44,15 @@ class SharedPurse:
 
     def _ask(self, method: str, *args: Any) -> Any:
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-        for turn in range(_TRIES):
+        lost: Exception | None = None
+        for _ in range(_TRIES):
             try:
-                return ray.get(getattr(find_desk(self._name), method).remote(*args))
-            except (RayActorError, ValueError):  # ValueError: its name is about to be free
-                if turn == _TRIES - 1:
-                    raise
+                return ray.get(getattr(find_desk(self._name), method).remote(*args), timeout=_LOST_SEC)
+            except RayTaskError as error:  # not a lost desk but a fault
+                raise Fatal(f"the desk that keeps the budget failed: {error.cause}") from error
+            except (RayActorError, GetTimeoutError, ValueError) as error:  # ValueError: its name is about to be free
+                lost = error
                 time.sleep(_AGAIN_SEC)
-        raise AssertionError
+        raise Fatal(f"the desk that keeps the budget does not answer ({lost}); run again to go on from here")

@@ -232,9 +232,7 @@ class Asker:
     def _watch(self, shards: list[Shard]) -> Iterator[Collected]:
         """Has the jobs made, and yields what each came to once it has ended and its answers are in the table."""
         self._heard_at = time.monotonic()
-        for shard in shards:
-            if self._purse is not None and shard.state != WRITTEN:
-                self._purse.recall(shard.name, self._most_usd(shard))
+        shards = [self._recalled(shard) for shard in shards]
         while True:
             shards = [self._advanced(shard) for shard in shards]
             if self._refusal is not None:
@@ -278,7 +276,8 @@ class Asker:
         return shard
 
     def _make(self, shard: Shard) -> Shard:
-        shard = replace(shard, state=ASKING, asked_at=time.time(), project=self._jobs.project)
+        most_usd = shard.most_usd if shard.state == ASKING or not self._price else self._most_usd(shard)
+        shard = replace(shard, state=ASKING, asked_at=time.time(), project=self._jobs.project, most_usd=most_usd)
         save(self._table, shard)
         try:
             made = self._heard(self._jobs.create(shard.name, source=shard.input, output=shard.output))
@@ -297,7 +296,7 @@ class Asker:
     def _made(self, shard: Shard, job: Job) -> Shard:
         shard = replace(shard, state=MADE, job=job.name)
         save(self._table, shard)
-        cost = f", for {format_usd(self._most_usd(shard))} at most" if self._price else ""
+        cost = "" if shard.most_usd is None else f", for {format_usd(shard.most_usd)} at most"
         self._say(f"{job.name} ({shard.name}) is asked about {shard.rows:,} rows{cost}")
         return shard
 
@@ -307,9 +306,21 @@ class Asker:
             self._refusal = self._purse.set_aside(shard.name, self._most_usd(shard))
         return self._refusal is None
 
+    def _recalled(self, shard: Shard) -> Shard:
+        """Has the money of a job that an earlier run asked for stand where it can be settled."""
+        if self._purse is None or shard.state == WRITTEN:
+            return shard
+        if shard.most_usd is not None:
+            self._purse.recall(shard.name, shard.most_usd)
+            return shard
+        shard = replace(shard, most_usd=self._most_usd(shard))  # nobody knew a price then, so nothing was set aside
+        self._purse.recall(shard.name, self._most_usd(shard), counted=False)
+        save(self._table, shard)
+        return shard
+
     def _pay(self, shard: Shard, cost_usd: float | None) -> None:
-        if self._purse is not None:
-            self._purse.recall(shard.name, self._most_usd(shard))  # should who keeps it have been lost since
+        if self._purse is not None and shard.most_usd is not None:
+            self._purse.recall(shard.name, shard.most_usd)  # should who keeps it have been lost since
             self._purse.settle(shard.name, cost_usd)
 
     def _most_usd(self, shard: Shard) -> float:
@@ -317,7 +328,7 @@ class Asker:
         if self._price is None:
             raise Fatal(f"a budget needs the price of {self._step}'s model: give the study its own")
         written = self._writing.shared["generationConfig"]["maxOutputTokens"]
-        return shard.rows * self._price.most_usd(shard.tokens_in // shard.rows + written, written)
+        return shard.rows * self._price.most_usd(-(-shard.tokens_in // shard.rows) + written, written)
 
     def _collect(self, ended: list[tuple[Shard, Job]]) -> Iterator[Collected]:
         """Commits what the jobs have answered, each before its record says so."""

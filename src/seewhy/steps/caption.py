@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import schema, storage
-from seewhy.caption import Caption, identity
+from seewhy.caption import SHOWN, Caption, CaptionRequests, identity
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.sections import ONLINE, VisionModel
@@ -46,7 +46,17 @@ def run(study: Study, reporter: Reporter) -> None:
 
 
 def asking(study: Study) -> Asking:
-    return Asking("caption", study.caption, Caption, _arguments(study), source(study), table(study), config(study))
+    return Asking(
+        "caption",
+        study.caption,
+        Caption,
+        _arguments(study),
+        source(study),
+        table(study),
+        config(study),
+        asks=CaptionRequests,
+        shown=SHOWN,
+    )
 
 
 def _arguments(study: Study) -> dict[str, Any]:

@@ -33,11 +33,12 @@ from seewhy.compare import (
 )
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
-from seewhy.prices import price_list, price_of
+from seewhy.prices import Price, price_list, price_of
 from seewhy.report.comparison import write_comparison
 from seewhy.sections import ONLINE
 from seewhy.steps.comparable import Asked, FoundWords, HeldOut, Side, read_side
 from seewhy.steps.once import forget
+from seewhy.steps.vision import used
 from seewhy.study import Study
 
 T = TypeVar("T")
@@ -295,24 +296,24 @@ def _answer_pair(name: str, first: Asked, second: Asked, on: date) -> AnswerPair
 
 
 def _spent(asked: Asked, ids: pa.ChunkedArray, on: date) -> Spent:
-    columns = ["tokens_in", "tokens_out"]
-    pieces = [piece.select(columns) for piece in asked.table.batches([schema.ID, *columns], only_ok=False, ids=ids)]
-    told = pa.concat_tables(pieces) if pieces else pa.table({name: pa.array([], pa.int32()) for name in columns})
-    told = told.filter(pc.is_valid(told["tokens_in"]))
-    tokens_in, tokens_out = (told[name].fill_null(0).to_pylist() for name in columns)
-    sums = len(told), sum(tokens_in), sum(tokens_out)
+    price, about = _price(asked, on)
+    found = used(asked.table, ids, price)
+    return Spent(found.rows, found.tokens_in, found.tokens_out, found.usd, about)
+
+
+def _price(asked: Asked, on: date) -> tuple[Price | None, str]:
+    """And, for people, whose it is, or why there is none."""
     model = asked.by.model
     if asked.by.backend not in ONLINE or model is None:
-        return Spent(*sums, None, f"{asked.by.backend} runs on your own machines: no price a token")
+        return None, f"{asked.by.backend} runs on your own machines: no price a token"
     try:
         price = price_of(model, batch=asked.by.batch is not None, on=on, overrides=asked.prices)
     except Fatal:
-        return Spent(*sums, None, f"no price is known for {model}")
-    usd = sum(price.cost_usd(*one) for one in zip(tokens_in, tokens_out, strict=True))
+        return None, f"no price is known for {model}"
     own = {model, model.rsplit("/", 1)[-1]} & set(asked.prices)
     way = "batch" if asked.by.batch else "on line"
     where = "the study's own price" if own else f"list price as of {price_list()['as_of']}, {way}"
-    return Spent(*sums, usd, f"{model}, {where}")
+    return price, f"{model}, {where}"
 
 
 def _language(tags: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seewhy import schema, storage
-from seewhy.describe import MAP, NONE, Describe, identity
+from seewhy.describe import MAP, NONE, SHOWN, Describe, DescribeRequests, identity
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import caption, explain_images
@@ -78,6 +78,8 @@ def asking(study: Study, photos: Photos, control: str) -> Asking:
         source(study, photos, control),
         table(study, photos, control),
         config(study, photos, control),
+        asks=DescribeRequests,
+        shown=SHOWN,
     )
 
 

@@ -24,6 +24,7 @@ from seewhy.steps import (
 )
 from seewhy.steps.items import gather
 from seewhy.steps.once import forget
+from seewhy.steps.pace import check_prices
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
@@ -43,13 +44,16 @@ def run_study(study: Study, reporter: Reporter, *, until: str | None = None, onl
         names = [only]
     elif until is not None:
         names = names[: names.index(until) + 1]
+    check_prices(study, names)  # now, and not when fetch has run for hours
     for name in names:
         steps.RUN[name](study, reporter)
 
 
 def plans(study: Study) -> list[Plan]:
     forget()
-    return [steps.PLAN[name](study) for name in steps.wanted(study)]
+    names = steps.wanted(study)
+    check_prices(study, names)
+    return [steps.PLAN[name](study) for name in names]
 
 
 _SCHEMAS = {

@@ -1,5 +1,6 @@
 """What a study's calls to a service must keep to: one desk for its workspace, a limit a service, one budget for all."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,9 +32,14 @@ def quota(study: Study, asked: VisionModel) -> Quota | None:
         first_requests=_FIRST_A_MINUTE,
         budget_usd=study.budget,
         price=price(study, asked),
-        tokens_out_most=asked.max_tokens or Decoding().max_new_tokens,
+        tokens_out_most=_most_written(asked),
         ledger=ledger(study),
     )
+
+
+def _most_written(asked: VisionModel) -> int:
+    """Tokens of an answer, thinking included: as the backend is told, see ``steps.caption.backend_arguments``."""
+    return asked.max_tokens or asked.options.get("max_new_tokens") or Decoding().max_new_tokens
 
 
 def purse(study: Study, asked: VisionModel) -> SharedPurse | None:
@@ -63,6 +69,14 @@ def price(study: Study, asked: VisionModel, *, batch: bool = False) -> Price | N
         raise Fatal(
             f"a budget needs a price: {error}, as in prices: {{{asked.model}: {{in: 0.3, out: 2.5}}}}"
         ) from error
+
+
+def check_prices(study: Study, steps: Collection[str]) -> None:
+    """Raises Fatal where the study has a budget, and one of these steps asks a service whose price nobody knows."""
+    sections = {"caption": study.caption, "describe": study.describe, "ask": study.ask}
+    for step, asked in sections.items():
+        if step in steps and asked is not None and asked.backend in ONLINE:
+            price(study, asked, batch=asked.batch is not None)
 
 
 def ledger(study: Study) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, steps, storage
 from seewhy.failure import Fatal
 from seewhy.forecast import Estimate, block_seconds, least_seconds, total
 from seewhy.prices import Price, format_usd
@@ -26,7 +26,7 @@ from seewhy.steps.once import forget
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import describe as describe_counts
 from seewhy.steps.sample import sampled
-from seewhy.steps.vision import Asking, row_tokens
+from seewhy.steps.vision import Asking, costs_usd, row_tokens
 from seewhy.study import Study
 from seewhy.table import Counts, missing_rows
 from seewhy.vlm.online import Calls
@@ -84,6 +84,7 @@ def run(study: Study, rows: int, reporter: Reporter) -> list[Forecast]:
         Fatal: no stage of the study does, or none of the sampled images could be fetched; or what the stage raised.
     """
     forget()
+    pace.check_prices(study, steps.wanted(study))
     connect()
     found = [_try(study, work, all_rows, rows, reporter) for work, all_rows in _works(study, rows, reporter)]
     if not found:
@@ -243,16 +244,12 @@ def _ways(
     if study.budget is None or online is None:
         return tuple(ways), None
     left = study.budget - spent_at_most_usd(pace.ledger(study))
-    each = float(_costs(online, tokens).mean())
+    each = float(costs_usd(online, *tokens).mean())
     return tuple(ways), int(min(todo, max(0.0, left) / each)) if each else todo
 
 
 def _cost(price: Price | None, tokens: tuple[np.ndarray, np.ndarray], todo: int) -> Estimate | None:
-    return None if price is None else total(_costs(price, tokens), todo)
-
-
-def _costs(price: Price, tokens: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return np.array([price.cost_usd(int(read), int(written)) for read, written in zip(*tokens, strict=True)])
+    return None if price is None else total(costs_usd(price, *tokens), todo)
 
 
 def told(found: Forecast) -> list[str]:

@@ -42,6 +42,7 @@ class Shard:
         input, output: URL of the file of requests, and of the folder for the answers.
         rows, size_bytes: of the file.
         tokens_in: that the job will read, about.
+        most_usd: what was set aside for the job when it was asked for; None where nobody knew its price.
         state: written (the file is whole), asking (the service was asked to make the job, and may have), made,
             collected (what it answered is in the table).
         asked_at: seconds since 1970 when it was last asked to.
@@ -56,6 +57,7 @@ class Shard:
     rows: int
     size_bytes: int
     tokens_in: int
+    most_usd: float | None = None
     state: str = WRITTEN
     asked_at: float | None = None
     project: str | None = None
@@ -108,7 +110,8 @@ class Collected:
         counts: rows by outcome, of those that were still wanted.
         settled: ids of those that need not be asked again.
         unanswered: rows without a line.
-        tokens_in, tokens_out, usd: of all answers; usd None without a price.
+        tokens_in, tokens_out, usd: of all answers; usd None without a price. A line whose tokens nobody can read counts
+            as what was set aside for it.
         repeated, broken, foreign: lines, see `gemini_batch.Output`.
     """
 
@@ -237,17 +240,18 @@ def read_shard(item: tuple[Shard, pa.Table, Failure], shared: Reading) -> Collec
         unanswered=len(rows) - len(output.answers),
         tokens_in=sum(answer.tokens_in or 0 for answer in output.answers.values()),
         tokens_out=sum(answer.tokens_out or 0 for answer in output.answers.values()),
-        usd=_cost(output, shared.price),
+        usd=_cost(output, shared.price, shard),
         repeated=output.repeated,
         broken=output.broken,
         foreign=output.foreign,
     )
 
 
-def _cost(output: Output, price: Price | None) -> float | None:
+def _cost(output: Output, price: Price | None, shard: Shard) -> float | None:
     if price is None:
         return None
-    return sum(price.cost_usd(answer.tokens_in or 0, answer.tokens_out or 0) for answer in output.answers.values())
+    counted = sum(price.cost_usd(answer.tokens_in or 0, answer.tokens_out or 0) for answer in output.answers.values())
+    return counted + (output.broken + output.uncounted) * (shard.most_usd or 0.0) / shard.rows
 
 
 _RECORDS = "_batch"

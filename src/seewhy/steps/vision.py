@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import caption, describe
-from seewhy.caption import Caption, CaptionRequests
-from seewhy.describe import Describe, DescribeRequests
+from seewhy.failure import Fatal
 from seewhy.prices import Price, format_usd
 from seewhy.progress import Reporter
 from seewhy.quota import Quota
@@ -30,19 +29,23 @@ class Used:
 
     Attributes:
         rows: that carry a count, failed ones among them: a refusal is paid for too.
+        usd: row by row, since a long prompt has a price of its own; None without a price.
     """
 
     rows: int
     tokens_in: int
     tokens_out: int
-
-    def cost_usd(self, price: Price) -> float:
-        return price.cost_usd(self.tokens_in, self.tokens_out) if self.rows else 0.0
+    usd: float | None
 
 
 @dataclass(frozen=True)
 class Asking:
-    """A stage that asks a model, over all rows that a study has for it."""
+    """A stage that asks a model, over all rows that a study has for it.
+
+    Attributes:
+        asks: what makes a block of rows a request a row, for the batch service; None for a stage that it cannot serve.
+        shown: arguments of the stage that `asks` takes too; all others are the backend's.
+    """
 
     step: str
     asked: VisionModel
@@ -51,6 +54,8 @@ class Asking:
     source: Source
     table: Table
     config: Mapping[str, Any]
+    asks: Callable[..., Asks] | None = None
+    shown: tuple[str, ...] = ()
 
     def arguments(self, quota: Quota | None) -> dict[str, Any]:
         """Of the stage, with what its name and its study settle."""
@@ -62,29 +67,23 @@ class Asking:
         return arguments
 
 
-_BY_BATCH: dict[type[Stage], tuple[Callable[..., Asks], tuple[str, ...]]] = {
-    Caption: (CaptionRequests, caption.SHOWN),
-    Describe: (DescribeRequests, describe.SHOWN),
-}
-"""Stage -> what makes its rows requests, and which of its arguments that takes."""
-
-
 def run_vision_stage(study: Study, reporter: Reporter, work: Asking) -> None:
     """``run_row_stage``, at the pace of the service; says what the answers cost where a service gave them.
 
     By its batch service instead, where the study says so.
     """
     if work.asked.batch is not None:
-        requests, shown = _BY_BATCH[work.stage]
+        if work.asks is None:
+            raise Fatal(f"{work.step} cannot be done by the batch service: leave out `batch`")
         arguments = work.arguments(None)
         run_batch(
             work.step,
             study,
             reporter,
             asked=work.asked,
-            requests=requests,
-            requests_args={name: value for name, value in arguments.items() if name in shown},
-            options={name: value for name, value in arguments.items() if name not in (*shown, "backend")},
+            requests=work.asks,
+            requests_args={name: value for name, value in arguments.items() if name in work.shown},
+            options={name: value for name, value in arguments.items() if name not in (*work.shown, "backend")},
             source=work.source,
             table=work.table,
             config=work.config,
@@ -108,19 +107,27 @@ def run_vision_stage(study: Study, reporter: Reporter, work: Asking) -> None:
     finally:
         spent = None if quota is None else quota.settle()
     if quota is not None:
-        tokens = used(work.table, work.source.keys.column(ID))
-        reporter.say(f"{work.step}: {_told(study, work.asked, tokens, spent)}")
+        tokens = used(work.table, work.source.keys.column(ID), pace.price(study, work.asked))
+        reporter.say(f"{work.step}: {_told(study, tokens, spent)}")
 
 
-def used(table: Table, ids: pa.ChunkedArray) -> Used:
+def used(table: Table, ids: pa.ChunkedArray, price: Price | None) -> Used:
     """By the rows of `ids` as they stand now; an earlier try of a row that was asked again is not in it."""
-    rows = read = written = 0
+    rows = tokens_in = tokens_out = 0
+    usd = 0.0
     for tokens in row_tokens(table, ids):
         known = tokens.filter(pc.is_valid(tokens["tokens_in"]))
+        read, written = (pc.fill_null(known[name], 0).to_numpy() for name in ("tokens_in", "tokens_out"))
         rows += len(known)
-        read += pc.sum(known["tokens_in"]).as_py() or 0
-        written += pc.sum(known["tokens_out"]).as_py() or 0
-    return Used(rows, read, written)
+        tokens_in += int(read.sum())
+        tokens_out += int(written.sum())
+        usd += 0.0 if price is None else float(costs_usd(price, read, written).sum())
+    return Used(rows, tokens_in, tokens_out, None if price is None else usd)
+
+
+def costs_usd(price: Price, read: np.ndarray, written: np.ndarray) -> np.ndarray:
+    """(n,) USD, of (n,) tokens read and written by a call each."""
+    return np.array([price.cost_usd(int(one), int(other)) for one, other in zip(read, written, strict=True)])
 
 
 def row_tokens(table: Table, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
@@ -143,9 +150,8 @@ def _fields(structs: pa.StructArray, names: Sequence[str]) -> dict[str, pa.Array
     return {name: structs.field(name) for name in names}
 
 
-def _told(study: Study, asked: VisionModel, tokens: Used, spent: float | None) -> str:
-    price = pace.price(study, asked)
-    cost = "of no known price" if price is None else f"about {format_usd(tokens.cost_usd(price))}"
+def _told(study: Study, tokens: Used, spent: float | None) -> str:
+    cost = "of no known price" if tokens.usd is None else f"about {format_usd(tokens.usd)}"
     said = f"{tokens.tokens_in:,} tokens read and {tokens.tokens_out:,} written for these rows, {cost}"
     if study.budget is not None and spent is not None:
         said += f"; {format_usd(spent)} of the budget of {format_usd(study.budget)} spent"

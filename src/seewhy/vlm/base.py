@@ -5,6 +5,7 @@ in its answer and leaves its neighbours alone; what must stop the job is raised 
 flight, how they are batched and how often one is tried again is the backend's own business.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,8 @@ DEFAULT_PROMPT = (
 """A short description that names atmosphere, appeal and distinctive features, without proper nouns and numbers: words
 that many images can share, so that a model can learn what each of them is worth."""
 
+
+_UNSEEN = ("Cc", "Cf", "Cs")
 
 MANY_IMAGES = 100
 """``max_images`` of a backend that takes several: more than anything here shows at once."""
@@ -59,8 +62,13 @@ class Answer:
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failure is None):
             raise ValueError(f"an answer has a text or a failure, not text={self.text!r} and failure={self.failure!r}")
-        if self.text is not None and not self.text.strip():
+        if self.text is not None and is_blank(self.text):
             raise ValueError(f"an answer's text is blank: {self.text!r}; a blank answer is a failure")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of it is to be seen: white space, control characters and marks such as U+200B alone."""
+    return all(character.isspace() or unicodedata.category(character) in _UNSEEN for character in text)
 
 
 def answered(
@@ -68,7 +76,7 @@ def answered(
 ) -> Answer:
     """The answer for what a model wrote, without white space at its ends; a blank one is rejected, ``empty_answer``."""
     text = text.strip()
-    if text:
+    if not is_blank(text):
         return Answer(text, None, finish_reason, tokens_in, tokens_out)
     failure = Failure(REJECTED, "empty_answer", f"the model wrote nothing (finish reason: {finish_reason})")
     return Answer(None, failure, finish_reason, tokens_in, tokens_out)

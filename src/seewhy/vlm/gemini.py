@@ -17,6 +17,7 @@ from seewhy.fetch.reasons import retry_after_sec
 from seewhy.images import BadImage
 from seewhy.vlm import online
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
+from seewhy.vlm.gemini_tokens import tokens_read
 from seewhy.vlm.online import Calls, Online, Reply, refused
 from seewhy.vlm.settings import dealt
 
@@ -30,9 +31,6 @@ THRESHOLDS = ("BLOCK_LOW_AND_ABOVE", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_ONLY_HIGH"
 RESOLUTIONS = ("low", "medium", "high")
 BLOCKS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
 """Finish reasons of an answer that a filter held back. After all others but STOP and MAX_TOKENS it merely stopped."""
-
-TOKENS_AN_IMAGE = 1100
-"""A guess, until the first answers tell: four tiles of 258 tokens, as of a photo of some 1,500 x 1,500 pixels."""
 
 GS = "gs://"
 STORED_TYPES = {
@@ -115,21 +113,11 @@ class GeminiBackend:
         asked, decoding, calls = dealt(options, Settings, Decoding, Calls)
         self.default_prompt = DEFAULT_PROMPT
         self.max_images = MANY_IMAGES
+        self._asked = asked
         self._model, self._location = asked.model, asked.location
         self._config = generation_config(asked, decoding)
         self._online = Online(self._ask, self._guess, decoding.max_new_tokens, self._end, calls)
-        credentials, self._project = credentials_of(asked.credentials, asked.project)
-        self._client = genai.Client(
-            vertexai=True,
-            project=self._project,
-            location=asked.location,
-            credentials=credentials,
-            http_options=types.HttpOptions(
-                base_url=asked.base_url,
-                api_version="v1",
-                retry_options=types.HttpRetryOptions(attempts=1),  # its own would ignore what the service asks for
-            ),
-        )
+        self._client, self._project = client_of(asked)
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         """As many answers as requests, in order; failures as values. Raises ``Fatal`` to stop the job."""
@@ -143,7 +131,8 @@ class GeminiBackend:
         await self._client.aio.aclose()
 
     def _guess(self, request: Request) -> int:
-        return TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
+        asked = self._asked
+        return tokens_read(request, system_prompt=asked.system_prompt, resolution=asked.media_resolution)
 
     async def _ask(self, request: Request) -> Reply:
         if not request.images:
@@ -186,7 +175,7 @@ class GeminiBackend:
         if error.code == 400 and error.status == "FAILED_PRECONDITION":  # the project's or the place's fault, no row's
             raise Fatal(f"Vertex AI cannot serve project {self._project!r} in {self._location!r}: {said}") from error
         limited = error.code == 429 or error.status == "RESOURCE_EXHAUSTED"
-        return refused(online.by_answer(error.code, said), limited=limited, retry_after_sec=_asked_to_wait(error))
+        return online.refused_by_status(error.code, said, limited=limited, retry_after_sec=_asked_to_wait(error))
 
 
 def identity(*, prompt: str | None = None, **options: Any) -> dict[str, object]:
@@ -294,7 +283,29 @@ def part_of(image: bytes | str) -> types.Part:
     return types.Part(inline_data=types.Blob(mime_type=mime, data=data))
 
 
-def credentials_of(credentials: Any, project: str | None) -> tuple[Any, str]:
+def client_of(asked: Settings, *, timeout_sec: float | None = None) -> tuple[genai.Client, str]:
+    """google-genai's client, which makes each call once, and the project. `timeout_sec`: of a call, where it has none.
+
+    Raises:
+        Fatal: there are no credentials, or no project.
+    """
+    credentials, project = _credentials_of(asked.credentials, asked.project)
+    client = genai.Client(
+        vertexai=True,
+        project=project,
+        location=asked.location,
+        credentials=credentials,
+        http_options=types.HttpOptions(
+            base_url=asked.base_url,
+            api_version="v1",
+            timeout=None if timeout_sec is None else round(timeout_sec * 1000),
+            retry_options=types.HttpRetryOptions(attempts=1),  # its own would ignore what the service asks for
+        ),
+    )
+    return client, project
+
+
+def _credentials_of(credentials: Any, project: str | None) -> tuple[Any, str]:
     found = None
     if credentials is None:
         try:

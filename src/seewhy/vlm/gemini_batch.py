@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from google import genai
 from google.auth import exceptions as auth_errors
 from google.genai import errors, types
 
@@ -30,6 +29,7 @@ from seewhy.images import BadImage
 from seewhy.vlm import gemini, online
 from seewhy.vlm.base import Answer, Decoding, Request
 from seewhy.vlm.gemini import Settings
+from seewhy.vlm.gemini_tokens import tokens_read
 from seewhy.vlm.online import Calls
 from seewhy.vlm.settings import dealt
 
@@ -116,8 +116,13 @@ def request_line(request: Request, shared: Mapping[str, Any]) -> Line | Failure:
     text = json.dumps({"key": request.id, "request": body}, ensure_ascii=False, separators=(",", ":"))
     digest = _digest(body)
     assert digest is not None
-    tokens = gemini.TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
-    return Line(text.encode("utf-8", "replace") + b"\n", digest, tokens)
+    return Line(text.encode("utf-8", "replace") + b"\n", digest, _tokens_read(request, shared))
+
+
+def _tokens_read(request: Request, shared: Mapping[str, Any]) -> int:
+    told = [part["text"] for part in shared.get("systemInstruction", {}).get("parts", [])]
+    resolution = shared["generationConfig"].get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_").lower()
+    return tokens_read(request, system_prompt="".join(told), resolution=resolution or None)
 
 
 def _part(image: bytes | str) -> dict[str, Any]:
@@ -137,12 +142,14 @@ class Output:
         repeated: lines whose request had been answered by another.
         broken: lines that are no whole JSON object.
         foreign: lines that belong to no request that was asked about.
+        uncounted: lines with a response that does not say how many tokens it took.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
     repeated: int = 0
     broken: int = 0
     foreign: int = 0
+    uncounted: int = 0
 
 
 def read_lines(lines: Iterable[bytes], asked: Mapping[str, str]) -> Output:
@@ -164,6 +171,7 @@ def read_lines(lines: Iterable[bytes], asked: Mapping[str, str]) -> Output:
             output.foreign += 1
             continue
         answer = _answer(read)
+        output.uncounted += answer.tokens_in is None and bool(read.get("response"))
         before = output.answers.get(key)
         output.repeated += before is not None
         if before is None or _worth(answer) > _worth(before):
@@ -297,19 +305,7 @@ class BatchJobs:
     def __init__(self, **options: Any) -> None:
         asked, _, calls = dealt(options, Settings, Decoding, Calls)
         self._model, self._location = asked.model, asked.location
-        credentials, self.project = gemini.credentials_of(asked.credentials, asked.project)
-        self._client = genai.Client(
-            vertexai=True,
-            project=self.project,
-            location=asked.location,
-            credentials=credentials,
-            http_options=types.HttpOptions(
-                base_url=asked.base_url,
-                api_version="v1",
-                timeout=round(calls.timeout_sec * 1000),
-                retry_options=types.HttpRetryOptions(attempts=1),
-            ),
-        )
+        self._client, self.project = gemini.client_of(asked, timeout_sec=calls.timeout_sec)
 
     def create(self, display_name: str, *, source: str, output: str) -> Job | Failure:
         """Makes a job that reads the file `source` and writes below the folder `output`.

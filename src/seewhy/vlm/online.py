@@ -8,7 +8,8 @@ import asyncio
 import atexit
 import io
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 PASSING_STATUS = (409, 499)
 """Beside those of `by_status`: the call collided with another, or was cancelled on the service's side."""
+GAVE_UP_STATUS = (408, 499, 504, 524)
+"""Somebody on the way stopped waiting (524 is Cloudflare's): the model may have run all the same."""
 
 LONGEST_DETAIL = 500
 """Characters of a service's message that a row keeps."""
@@ -52,6 +55,14 @@ class Reply:
 def refused(failure: Failure, *, limited: bool = False, retry_after_sec: float | None = None) -> Reply:
     """For a call that no model was run for."""
     return Reply(Answer(failure=failure), limited, retry_after_sec, free=True)
+
+
+def refused_by_status(
+    status: int, message: str, *, limited: bool = False, retry_after_sec: float | None = None
+) -> Reply:
+    """For a call that was answered with an HTTP status other than 2xx, and the service's own words."""
+    free = status not in GAVE_UP_STATUS
+    return Reply(Answer(failure=by_answer(status, message)), limited, retry_after_sec, free=free)
 
 
 def cut_off(failure: Failure) -> Reply:
@@ -107,17 +118,19 @@ class Online:
     request keeps its place among those in flight while it waits, so that a service in trouble is asked less.
 
     The tokens of an answer are those of all its tries: each of them is paid for. A request that the pace has no money
-    for is not asked, which is its failure's reason; those in flight go on.
+    for is not asked, which is its failure's reason; those in flight go on. So it is where something else stops the job
+    (``Fatal``): calls in flight are waited for, because they are paid for, and the answers of those and of earlier ones
+    come back beside requests that were not asked, whose failure tells why. A later run asks those.
 
     Args:
         ask: one call. Raises ``Fatal`` for what stops the job and nothing else; may be cancelled at any time.
-        guess: about how many tokens a request will have the model read; asked until one has been answered.
+        guess: how many tokens a request will have the model read, rather too many than too few: a budget relies on it.
         most_written: tokens that the model may write.
         end: closes what `ask` holds open; awaited on the loop, by ``close``.
         calls: how many at once, how often, how long.
 
     Raises:
-        Fatal: of `generate`, from `ask` or from the pace; calls in flight are cut off.
+        Fatal: of `generate`, from `ask` or from the pace, where no request has an answer to give back.
     """
 
     def __init__(
@@ -148,15 +161,25 @@ class Online:
             self._loop = None
 
     async def _all(self, requests: list[Request]) -> list[Answer]:
-        tasks = [asyncio.create_task(self._answer(request)) for request in requests]
+        work = _Work()
+        tasks = [asyncio.create_task(self._answer(request, work)) for request in requests]
         try:
-            return list(await asyncio.gather(*tasks))
+            error = await _first_error(tasks)
+            if isinstance(error, Fatal):
+                work.stopped = True
+                for task in set(tasks) - work.calling:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                return _kept(tasks, error)
+            if error is not None:
+                raise error
+            return [task.result() for task in tasks]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, work: "_Work") -> Answer:
         calls = self._calls
         async with self._slots:
             deadline = _now() + calls.total_timeout_sec
@@ -169,7 +192,8 @@ class Online:
                     deadline += await self._begin(request)
                 except OutOfBudget as error:  # others are under way, and paid for
                     return Answer(None, Failure(TRANSIENT, NOT_ASKED, str(error)), None, read, written)
-                reply = await self._call(request, min(calls.timeout_sec, deadline - _now()))
+                with work.call():
+                    reply = await self._call(request, min(calls.timeout_sec, deadline - _now()))
                 read, written = _sum(read, reply.answer.tokens_in), _sum(written, reply.answer.tokens_out)
                 answer = replace(reply.answer, tokens_in=read, tokens_out=written)
                 failure = answer.failure
@@ -179,7 +203,7 @@ class Online:
                 wait = asked + random.uniform(0, min(calls.backoff_sec * 2 ** (tried - 1), calls.max_wait_sec))
                 if calls.pace is None and asked <= calls.max_wait_sec:
                     self._resume_at = max(self._resume_at, _now() + asked)
-                if tried == calls.tries or asked > calls.max_wait_sec or _now() + wait >= deadline:
+                if tried == calls.tries or asked > calls.max_wait_sec or _now() + wait >= deadline or work.stopped:
                     return replace(answer, failure=replace(failure, detail=f"{failure.detail} (tries: {tried})"))
                 await asyncio.sleep(wait)
 
@@ -187,7 +211,7 @@ class Online:
         """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
         start = _now()
         if self._calls.pace is not None:
-            await self._calls.pace.begin((self._most_read or self._guess(request)) + self._most_written)
+            await self._calls.pace.begin(max(self._most_read, self._guess(request)) + self._most_written)
         while (wait := self._resume_at - _now()) > 0:
             await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
@@ -207,6 +231,45 @@ class Online:
                 cost = (0, 0) if reply.free and read is None else (read, written)
                 await self._calls.pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
         return reply
+
+
+class _Work:
+    """Requests that came in together.
+
+    Attributes:
+        calling: tasks whose call is out.
+        stopped: something has stopped the job, so that no call is made any more.
+    """
+
+    def __init__(self) -> None:
+        self.calling: set[asyncio.Task[Any]] = set()
+        self.stopped = False
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self.calling.add(task)
+        try:
+            yield
+        finally:
+            self.calling.discard(task)
+
+
+async def _first_error(tasks: Sequence["asyncio.Task[Answer]"]) -> BaseException | None:
+    """As soon as there is one; None when all have ended without."""
+    if tasks:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    return next((error for task in tasks if task.done() and (error := task.exception()) is not None), None)
+
+
+def _kept(tasks: Sequence["asyncio.Task[Answer]"], stopped: Fatal) -> list[Answer]:
+    """What was answered until the job stopped, and the reason for the others; raises it where nothing was."""
+    unasked = Answer(failure=Failure(TRANSIENT, NOT_ASKED, str(stopped)))
+    answers = [unasked if task.cancelled() or task.exception() is not None else task.result() for task in tasks]
+    if all(answer.failure is not None and answer.failure.reason == NOT_ASKED for answer in answers):
+        raise stopped
+    return answers
 
 
 def by_answer(status: int, message: str) -> Failure:

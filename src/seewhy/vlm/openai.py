@@ -16,7 +16,7 @@ from yarl import URL
 
 from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import retry_after_sec
-from seewhy.images import BadImage
+from seewhy.images import BadImage, size_of
 from seewhy.vlm import online
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
 from seewhy.vlm.online import Calls, Online, Reply, refused
@@ -32,8 +32,9 @@ NO_CREDIT = "insufficient_quota"
 LIMITS = ("max_tokens", "max_completion_tokens")
 OURS = {"model", "messages", "n", "stream", "temperature", "top_p", "seed", *LIMITS}
 """Fields of a request that `body` may not set."""
-TOKENS_AN_IMAGE = 1000
-"""A guess, until the first answers tell."""
+LEAST_AN_IMAGE, MOST_AN_IMAGE, PIXELS_A_TOKEN = 1000, 16_384, 28 * 28
+"""Tokens that an image may have, rather too many than too few: those of Qwen's models grow with its pixels, up to that
+many; of others it is a few hundred to a few thousand. Where it is still more, the first answer tells."""
 MOST_BYTES = 32_000_000
 """Of an answer: a server that sends more is not answering a question about an image."""
 
@@ -111,6 +112,7 @@ class OpenAIBackend:
         self._key = _key(asked.api_key_env)
         self._key_from = asked.api_key_env
         self._fields = {"model": asked.model, **_decoding(asked.limit, decoding), **(asked.body or {})}
+        self._system_prompt = asked.system_prompt or ""
         self._system = [{"role": "system", "content": asked.system_prompt}] if asked.system_prompt else []
         self._detail = {} if asked.detail is None else {"detail": asked.detail}
         self._session: aiohttp.ClientSession | None = None
@@ -130,7 +132,8 @@ class OpenAIBackend:
             self._session = None
 
     def _guess(self, request: Request) -> int:
-        return TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
+        text = len(f"{self._system_prompt}{request.prompt}".encode("utf-8", "replace"))
+        return sum(map(_tokens_of, request.images)) + text // 3
 
     async def _ask(self, request: Request) -> Reply:
         if not request.images:
@@ -199,7 +202,7 @@ class OpenAIBackend:
                 f"no model {self._model!r} at {self._url}: {said}. Ask its /models, and see that base_url is right"
             )
         limited = status == 429
-        return refused(online.by_answer(status, said), limited=limited, retry_after_sec=retry_after_sec(wait))
+        return online.refused_by_status(status, said, limited=limited, retry_after_sec=retry_after_sec(wait))
 
     def _hidden(self, message: str) -> str:
         """Some servers tell what key they were shown."""
@@ -232,11 +235,29 @@ def read_response(response: Any) -> Answer:
         return online.malformed(f"a JSON {type(response).__name__}, not an object")
     usage = response.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    tokens_in, tokens_out = (online.whole(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    tokens_in, tokens_out = _tokens(usage)
     try:
         return _read(response, tokens_in, tokens_out)
     except (AttributeError, TypeError, KeyError, IndexError) as error:  # some field is not of its type
         return online.malformed(f"{type(error).__name__}: {error}", tokens_in, tokens_out)
+
+
+def _tokens_of(image: bytes) -> int:
+    try:
+        width, height = size_of(image)
+    except BadImage:  # the server will not read it
+        return LEAST_AN_IMAGE
+    return min(max(LEAST_AN_IMAGE, width * height // PIXELS_A_TOKEN), MOST_AN_IMAGE)
+
+
+def _tokens(usage: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Read and written. Some servers count a model's thoughts in the total alone; they are written, and paid so."""
+    read, written, both = (
+        online.whole(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if read is not None and both is not None:
+        written = max(written or 0, both - read)
+    return read, written
 
 
 def _read(response: dict[str, Any], tokens_in: int | None, tokens_out: int | None) -> Answer:

@@ -23,9 +23,9 @@ class Outcome:
         retry_after_sec: seconds that the service asked to wait, from Retry-After or RetryInfo; None where it said
             nothing.
         tokens_in: tokens read, as the service counted them.
-        tokens_out: tokens written, those of thinking included, as the service counted them. Both None: not known, so
-            a limited call is taken to cost nothing and any other what was set aside for it; a backend that knows that
-            nothing is charged says 0.
+        tokens_out: tokens written, those of thinking included, as the service counted them. One of both None: not
+            known, so a limited call is taken to cost nothing and any other what was set aside for it; a backend that
+            knows that nothing is charged says 0 and 0.
     """
 
     limited: bool
