@@ -3,21 +3,26 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image
 
+from seewhy import schema
 from seewhy.failure import Fatal
 from seewhy.forecast import Estimate
+from seewhy.prices import Price
 from seewhy.progress import Reporter
 from seewhy.steps import caption, pace, pilot
 from seewhy.steps.once import forget
-from seewhy.steps.order import run_study
+from seewhy.steps.order import plans, run_study
+from seewhy.steps.vision import used
 from seewhy.study import Study, check_study, load_study
+from seewhy.table import Table
 from tests.vlm.gemini_stub import Stub
 from tests.vlm.openai_stub import KEY, openai_stub
 
@@ -191,6 +196,41 @@ def test_a_pilot_of_a_model_that_runs_here(ray_cluster: None, tmp_path: Path) ->
     assert here.seconds is not None
     assert here.seconds.middle > 0
     assert found.tokens_out.middle > 0
+
+
+@pytest.mark.parametrize("step", ["run", "plan", "pilot"])
+def test_a_budget_without_a_price_is_refused_before_anything_is_done(tmp_path: Path, step: str) -> None:
+    study = study_of(tmp_path, {"budget": 1}, options={"base_url": "http://127.0.0.1:1/v1"})
+    steps: dict[str, Callable[[], object]] = {
+        "run": lambda: run_study(study, Reporter(quiet=True)),
+        "plan": lambda: plans(study),
+        "pilot": lambda: pilot.run(study, 4, Reporter(quiet=True)),
+    }
+    with pytest.raises(Fatal, match="a budget needs a price"):
+        steps[step]()
+    assert not (tmp_path / "out").exists()
+    pace.check_prices(study, ["fetch"])  # a run that ends before needs none
+
+
+def test_the_most_that_an_answer_may_hold_is_what_the_backend_is_told(tmp_path: Path) -> None:
+    options = {"base_url": "http://127.0.0.1:1/v1"}
+    assert pace._most_written(study_of(tmp_path, options=options).caption) == 1000
+    assert pace._most_written(study_of(tmp_path, options={**options, "max_new_tokens": 4000}).caption) == 4000
+    assert pace._most_written(study_of(tmp_path, max_tokens=50, options=options).caption) == 50
+
+
+def test_a_sum_of_short_calls_is_no_long_call(tmp_path: Path) -> None:
+    """Two calls of 150 tokens are below 200 each: 2 x (150 x 1 + 10 x 2) millionths; one of 300 is not."""
+    table = Table(str(tmp_path / "t"), schema.CAPTIONS)
+    price = Price(1.0, 2.0, 10.0, 20.0, long_above_tokens=200)
+    rows = dict.fromkeys(table.schema.names, [None] * 4)
+    rows |= {"id": list("abcd"), "tokens_in": [150, 150, None, 300], "tokens_out": [10, 10, None, None]}
+    table.append(pa.table(rows, schema=table.schema), generation=1)
+    found = used(table, pa.chunked_array([["a", "b", "c"]]), price)
+    assert (found.rows, found.tokens_in, found.tokens_out) == (2, 300, 20)
+    assert found.usd == pytest.approx(340e-6)
+    assert used(table, pa.chunked_array([["d"]]), price).usd == pytest.approx(3000e-6)
+    assert used(table, pa.chunked_array([["d"]]), None).usd is None
 
 
 def test_a_budget_needs_a_price(tmp_path: Path) -> None:

@@ -50,3 +50,13 @@ def test_an_unknown_backend_is_an_error_that_lists_the_known_ones():
 
 def test_every_backend_can_be_loaded_and_told_apart():
     assert vlm.LOADERS.keys() == vlm.IDENTITIES.keys()
+
+
+@pytest.mark.parametrize("unseen", ["", " \n", "\u200b", "\u2060\ufeff \u200d", "\x00\u00ad"])
+def test_an_answer_of_which_nothing_is_to_be_seen_is_no_answer(unseen: str) -> None:
+    answer = answered(unseen, "stop", 3, 1)
+    assert answer.text is None
+    assert answer.failure is not None
+    assert (answer.failure.kind, answer.failure.reason) == ("rejected", "empty_answer")
+    seen = f"{unseen}\N{WOMAN}\u200d\N{PERSONAL COMPUTER}"
+    assert answered(seen).text == seen.strip()

@@ -1,6 +1,7 @@
 """Many calls in flight: how many at once, how often again, how long, and what the pace is told."""
 
 import asyncio
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -182,6 +183,29 @@ def test_when_the_money_runs_out_calls_in_flight_are_answered_and_the_others_not
     assert len(watch.ended) == 3
 
 
+def test_a_service_that_answers_nothing_for_long_stops_the_job():
+    """Two at a time, 0.1 s each: four fail in the first 0.2 s, and nothing is asked once 0.3 s have passed."""
+    calls = []
+
+    async def ask(request: Request) -> Reply:
+        calls.append(request.id)
+        await asyncio.sleep(0.1)
+        return Reply(Answer("a")) if request.id == "well" else BUSY
+
+    backend = online(ask, tries=1, concurrency=2, give_up_sec=0.3)
+    answers = backend.generate(asks(30))
+    told = [answer.failure.reason for answer in answers]
+    assert 4 <= told.count("busy") < 30
+    assert 4 <= len(calls) < 30
+    assert told[-1] == NOT_ASKED
+    assert re.match(
+        r"the service has answered none of the last \d+ requests, .*: busy, later", answers[-1].failure.detail
+    )
+    backend.generate([Request("well", (b"x",), "what")])
+    assert backend.generate(asks(2))[1].failure.reason == "busy"  # it had answered just now
+    backend.close()
+
+
 def test_waiting_for_the_pace_uses_up_no_time():
     async def ask(request: Request) -> Reply:
         await asyncio.sleep(0.01)
@@ -252,6 +276,7 @@ def test_settings_that_are_none_are_refused():
         ("timeout_sec", 0),
         ("backoff_sec", -1),
         ("max_wait_sec", -1),
+        ("give_up_sec", 0),
     ):
         with pytest.raises(ValueError, match=name):
             Calls(**{name: value})

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import io
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -82,6 +83,8 @@ class Calls:
             slot, for the pace, for the end of a pause that another request met) does not count.
         backoff_sec: the random wait before a second try is at most this, and doubles with each try.
         max_wait_sec: caps the random wait; a service that asks for more leaves the row to the next run.
+        give_up_sec: a service that has answered nothing for so long, and none of the last `concurrency` requests,
+            stops the job: a day of time-outs would come to no more.
         pace: asked before every call, told after it, also where a call was cut off. None: nobody to ask.
 
     Raises:
@@ -94,13 +97,14 @@ class Calls:
     total_timeout_sec: float = 600.0
     backoff_sec: float = 1.0
     max_wait_sec: float = 60.0
+    give_up_sec: float = 1800.0
     pace: Pace | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "tries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be 1 or more")
-        for name in ("timeout_sec", "total_timeout_sec"):
+        for name in ("timeout_sec", "total_timeout_sec", "give_up_sec"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
         for name in ("backoff_sec", "max_wait_sec"):
@@ -144,6 +148,8 @@ class Online:
         self._ask, self._guess, self._most_written, self._end = ask, guess, most_written, end
         self._calls = calls
         self._most_read = 0
+        self._lost = 0  # requests since one was answered, be it by a refusal
+        self._heard_at: float | None = None  # when that was, by time.monotonic
         self._resume_at = 0.0  # on the loop's clock
         self._loop: _LoopThread | None = None
 
@@ -198,14 +204,26 @@ class Online:
                 answer = replace(reply.answer, tokens_in=read, tokens_out=written)
                 failure = answer.failure
                 if failure is None or failure.kind != TRANSIENT:
+                    self._lost, self._heard_at = 0, time.monotonic()
                     return answer
                 asked = reply.retry_after_sec or 0.0
                 wait = asked + random.uniform(0, min(calls.backoff_sec * 2 ** (tried - 1), calls.max_wait_sec))
                 if calls.pace is None and asked <= calls.max_wait_sec:
                     self._resume_at = max(self._resume_at, _now() + asked)
                 if tried == calls.tries or asked > calls.max_wait_sec or _now() + wait >= deadline or work.stopped:
+                    self._count_lost(failure)
                     return replace(answer, failure=replace(failure, detail=f"{failure.detail} (tries: {tried})"))
                 await asyncio.sleep(wait)
+
+    def _count_lost(self, failure: Failure) -> None:
+        self._lost += 1
+        now = time.monotonic()
+        since = self._heard_at = now if self._heard_at is None else self._heard_at
+        if self._lost >= self._calls.concurrency and now - since >= self._calls.give_up_sec:
+            raise Fatal(
+                f"the service has answered none of the last {self._lost:,} requests, for {(now - since) / 60:.0f} "
+                f"minutes: {failure.reason}, {failure.detail}. What was answered is kept: run again when it is well"
+            )
 
     async def _begin(self, request: Request) -> float:
         """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
