@@ -117,6 +117,15 @@ def test_a_cached_model_is_not_asked_for_again(hub, cached_model):
     assert checkpoint.describe(cached_model, None, False)[1]["revision"] == COMMIT
 
 
+def test_a_cached_model_is_loaded_without_a_word_to_a_hub_that_refuses_it(cached_model, tmp_path, monkeypatch):
+    """As a gated model where nobody has logged in: transformers would ask for files that it may or may not have."""
+    with refusing_hub(tmp_path / "hub", monkeypatch) as asked:
+        processor, network = load(cached_model)
+    assert asked == []
+    assert processor.tokenizer is not None
+    assert network.config.model_type == "llava"
+
+
 def test_a_missing_package_is_named():
     needs = r"needs a package that is not installed: No module named 'sentencepiece'$"
     with pytest.raises(Fatal, match=needs), checkpoint._explained("org/tiny", None):

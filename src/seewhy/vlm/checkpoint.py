@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils import logging
 
 from seewhy.failure import Fatal
-from seewhy.hub import folder_digest, pin
+from seewhy.hub import folder_digest, has_weights, pin
 
 BLIP2 = "blip-2"
 """``model_type`` of the models that continue a prompt and know no chat template."""
@@ -86,17 +86,34 @@ def describe(model: str, revision: str | None, trust_remote_code: bool) -> tuple
 def load(
     model: str, revision: str | None, dtype: torch.dtype, device: torch.device, trust_remote_code: bool
 ) -> tuple[Any, Any]:
-    """(processor, network): the network on `device`, in evaluation mode. Raises ``Fatal`` as ``describe`` does."""
+    """(processor, network): the network on `device`, in evaluation mode. Raises ``Fatal`` as ``describe`` does.
+
+    A model that the local cache holds is read from there alone: transformers would ask the hub about files that a model
+    may lack, and a hub that is out of reach, or refuses, would be an error.
+    """
     with quiet(), _explained(model, revision):
-        named: dict[str, Any] = {"revision": pin(model, revision), "trust_remote_code": trust_remote_code}
-        config = AutoConfig.from_pretrained(model, **named)
-        processor = AutoProcessor.from_pretrained(model, **named)
-        kind: Any = Blip2ForConditionalGeneration if config.model_type == BLIP2 else AutoModelForImageTextToText
-        network, report = kind.from_pretrained(model, dtype=dtype, output_loading_info=True, **named)
+        commit = pin(model, revision)
+        named: dict[str, Any] = {"revision": commit, "trust_remote_code": trust_remote_code}
+        for cached in (True, False) if commit is not None and has_weights(model, commit) else (False,):
+            try:
+                processor, network, report = _read(model, dtype, {**named, "local_files_only": cached})
+                break
+            except OSError:
+                if not cached:
+                    raise
     # transformers fills what the file lacks with random numbers and only logs it.
     if missing := sorted(report["missing_keys"]):
         raise Fatal(f"model {model!r} lacks {len(missing)} of its weights, {missing[0]!r} among them: it is not whole")
     return processor, network.to(device).eval()
+
+
+def _read(model: str, dtype: torch.dtype, named: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Processor, network, and which of its weights were there."""
+    config = AutoConfig.from_pretrained(model, **named)
+    processor = AutoProcessor.from_pretrained(model, **named)
+    kind: Any = Blip2ForConditionalGeneration if config.model_type == BLIP2 else AutoModelForImageTextToText
+    network, report = kind.from_pretrained(model, dtype=dtype, output_loading_info=True, **named)
+    return processor, network, report
 
 
 @contextmanager
