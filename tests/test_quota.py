@@ -220,13 +220,13 @@ def turns(*works: Coroutine[Any, Any, Any]) -> list[Any]:
 
 def test_a_ledger_that_cannot_be_written_stops_calls_and_costs_nothing_and_may_heal(tmp_path: Path) -> None:
     """The desk by itself: a caller's call and a job want to start while the ledger's folder is a file, and again."""
-    (tmp_path / "ledger").write_text("")
     url = str(tmp_path / "ledger" / "spent.json")
     terms = Terms("s", requests=6000, budget_usd=1.0, ledger=url)
     there = Desk()
 
     async def go() -> None:
         await there.introduce("w", terms, None, [])
+        (tmp_path / "ledger").write_text("")
         reply = await there.turn("w", 1, [Ask("a", 1, 0.4)], [], [])
         assert reply is not None
         assert reply.go == ()
@@ -244,6 +244,20 @@ def test_a_ledger_that_cannot_be_written_stops_calls_and_costs_nothing_and_may_h
         assert spent_at_most_usd(url) == pytest.approx(1.0)
 
     asyncio.run(go())
+
+
+@pytest.mark.ray
+def test_a_ledger_that_cannot_be_read_stops_the_job(ray_cluster: None, tmp_path: Path) -> None:
+    """Somebody has put it right by hand, and left out a comma."""
+    url = tmp_path / "spent.json"
+    url.write_text('{"at_most_usd": 1.0 "as_of": "today"}')
+    with pytest.raises(Fatal, match=r"spent\.json.* is no ledger"):
+        spent_at_most_usd(str(url))
+    quota = Quota(name="illegible", service="s", price=Price(1.0, 1.0), ledger=str(url))
+    with pytest.raises(Fatal, match=r"spent\.json.* is no ledger"):
+        asyncio.run(asyncio.wait_for(quota.begin(1), 120))
+    with pytest.raises(Fatal, match=r"spent\.json.* is no ledger"):
+        SharedPurse(name="illegible", ledger=str(url)).set_aside("job", 1.0)
 
 
 def test_two_clusters_on_one_workspace_share_its_budget(tmp_path: Path) -> None:

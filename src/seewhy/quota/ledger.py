@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from seewhy.failure import Fatal
 from seewhy.storage import read_json, write_json
 
 _STEPS = 100
@@ -46,6 +47,12 @@ class Ledger:
 
 
 def spent_at_most_usd(url: str) -> float:
-    """What a ledger says; 0 where there is none yet."""
-    found = read_json(url)
-    return 0.0 if found is None else float(found["at_most_usd"])
+    """What a ledger says; 0 where there is none yet. Raises Fatal for a file that is none."""
+    try:
+        found = read_json(url)
+        return 0.0 if found is None else float(found["at_most_usd"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Fatal(
+            f"{url}, which should say what was spent, is no ledger ({error}): put it right, as in "
+            '{"at_most_usd": 12.5}, or delete it to count from 0'
+        ) from error

@@ -94,7 +94,7 @@ class Line:
             news.cancel()
 
     async def _turn(self) -> None:
-        from ray.exceptions import RayActorError
+        from ray.exceptions import RayActorError, RayTaskError
 
         self._number += 1
         asks = [ask for ask, _ in self._asks.values()]
@@ -110,12 +110,15 @@ class Line:
                     desk.introduce.remote(self._caller, self._terms, self._allowance, past), _LOST_SEC
                 )
                 return
+        except RayTaskError as error:  # not a lost desk but a fault: those who wait must hear of it
+            self._fail(error.cause if isinstance(error.cause, Fatal) else _desk_failed(error.cause))
+            return
         except (RayActorError, TimeoutError, ValueError):  # ValueError: its name is free, or about to be
             self._desk = None
             await asyncio.sleep(_AGAIN_SEC)
             return
-        except Exception as error:  # not a lost desk but a fault: those who wait must hear of it
-            self._fail(error if isinstance(error, Fatal) else Fatal(f"the quota desk failed: {error}"))
+        except Exception as error:
+            self._fail(error if isinstance(error, Fatal) else _desk_failed(error))
             return
         if reply.fatal is not None:
             self._fail(Fatal(reply.fatal))
@@ -168,3 +171,7 @@ class Line:
         if self._desk is None:
             self._desk = find_desk(self._name)
         return self._desk
+
+
+def _desk_failed(error: object) -> Fatal:
+    return Fatal(f"the desk that keeps the quota failed: {error}")

@@ -51,6 +51,8 @@ class SharedPurse:
             try:
                 return ray.get(getattr(find_desk(self._name), method).remote(*args), timeout=_LOST_SEC)
             except RayTaskError as error:  # not a lost desk but a fault
+                if isinstance(error.cause, Fatal):
+                    raise error.cause from error
                 raise Fatal(f"the desk that keeps the budget failed: {error.cause}") from error
             except (RayActorError, GetTimeoutError, ValueError) as error:  # ValueError: its name is about to be free
                 lost = error
