@@ -100,6 +100,20 @@ def test_a_driver_that_is_stopped_anywhere_goes_on_without_a_second_job(
     assert open_shards(home.table) == []
 
 
+def test_a_job_that_never_ends_ends_the_run(
+    home: Home, servers: tuple[Stub, BatchStub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers[1].courses = [Course(looks=None)]
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "LONGEST_JOB_SEC", 0.5)
+        with pytest.raises(Fatal, match=r"batchPredictionJobs/1000 has not ended in .*: look at it"):
+            home.ask()
+    servers[1].jobs["1000"]["course"] = Course()
+    home.ask()
+    assert rows_asked(servers[1]) == [10]
+    assert home.texts() == home.right()
+
+
 def test_a_kill_amid_files_and_jobs_costs_nothing_twice(
     home: Home, servers: tuple[Stub, BatchStub], monkeypatch: pytest.MonkeyPatch
 ) -> None:

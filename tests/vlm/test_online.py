@@ -101,14 +101,16 @@ def test_the_pace_is_asked_before_and_told_after_every_call():
 
 
 def test_more_tokens_than_were_guessed_are_reckoned_with_from_then_on():
+    """Three times the guess of 100, so of a request that is ten times as large 3,000 are expected."""
+
     async def ask(request: Request) -> Reply:
         return Reply(Answer("a", None, "stop", 300, 4))
 
     watch = Watch()
-    backend = online(ask, concurrency=1, pace=watch)
-    backend.generate(asks(2))
+    backend = Online(ask, lambda request: 100 * len(request.images), 7, nothing, Calls(concurrency=1, pace=watch))
+    backend.generate([*asks(2), Request("large", (b"x",) * 10, "what"), *asks(1)])
     backend.close()
-    assert watch.begun == [107, 307]
+    assert watch.begun == [107, 307, 3007, 307]
 
 
 def test_what_stops_the_job_leaves_what_was_answered_and_hears_the_end_of_what_was_begun():

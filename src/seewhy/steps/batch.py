@@ -57,6 +57,8 @@ SETTLE_SEC = 60.0
 """So long after its making was asked for a job that no list shows may still come."""
 GIVE_UP_SEC = 3600.0
 """Without a word from the service."""
+LONGEST_JOB_SEC = 5 * 86_400.0
+"""The service lets a job wait for three days and run for one: see gemini_batch."""
 
 
 def run_batch(
@@ -250,6 +252,11 @@ class Asker:
             shards = going
             if not shards:
                 return
+            if late := [shard for shard in shards if time.time() - (shard.asked_at or time.time()) > LONGEST_JOB_SEC]:
+                raise Fatal(
+                    f"the batch job {late[0].job or late[0].name} has not ended in {format_seconds(LONGEST_JOB_SEC)}: "
+                    "look at it in Google Cloud's console. Once it has ended there, or was cancelled, run again"
+                )
             if time.monotonic() - self._heard_at > GIVE_UP_SEC:
                 raise Fatal(
                     f"Vertex AI has done nothing for {format_seconds(GIVE_UP_SEC)}: {self._trouble}. Jobs that "

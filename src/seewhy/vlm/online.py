@@ -7,6 +7,7 @@ here. The event loop lives on a thread of its own, so that its caller needs none
 import asyncio
 import atexit
 import io
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -147,7 +148,7 @@ class Online:
     ) -> None:
         self._ask, self._guess, self._most_written, self._end = ask, guess, most_written, end
         self._calls = calls
-        self._most_read = 0
+        self._guessed_low = 1.0  # how many times more than was guessed a request has had the model read, at worst
         self._lost = 0  # requests since one was answered, be it by a refusal
         self._heard_at: float | None = None  # when that was, by time.monotonic
         self._resume_at = 0.0  # on the loop's clock
@@ -229,7 +230,8 @@ class Online:
         """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
         start = _now()
         if self._calls.pace is not None:
-            await self._calls.pace.begin(max(self._most_read, self._guess(request)) + self._most_written)
+            read = math.ceil(self._guess(request) * self._guessed_low)
+            await self._calls.pace.begin(read + self._most_written)
         while (wait := self._resume_at - _now()) > 0:
             await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
@@ -244,8 +246,8 @@ class Online:
             reply = cut_off(Failure(TRANSIENT, "timeout", f"no answer within {limit_sec:.3g} s"))
         finally:
             read, written = reply.answer.tokens_in, reply.answer.tokens_out
-            self._most_read = max(self._most_read, read or 0)
             if self._calls.pace is not None:
+                self._guessed_low = max(self._guessed_low, (read or 0) / max(1, self._guess(request)))
                 cost = (0, 0) if reply.free and read is None else (read, written)
                 await self._calls.pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
         return reply
