@@ -194,9 +194,13 @@ class Desk:
 
     async def settle(self) -> float:
         """USD spent, and that alone written down, with what calls under way may still cost."""
-        if self._ledger is not None:
-            self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+        self._put_right()
         return self._budget.spent_usd
+
+    def _put_right(self) -> None:
+        if self._ledger is not None:
+            by_others = self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+            self._budget.spent_usd = max(0.0, self._budget.spent_usd + by_others)
 
     async def state(self) -> dict[str, Any]:
         """What people and tests may want to know: USD spent, and by service how much is allowed, open and waiting."""
@@ -223,7 +227,9 @@ class Desk:
         if self._ledger is None:
             return
         try:
-            self._ledger.cover(self._budget.spent_usd + self._budget.in_flight_usd, self._budget.cap_usd)
+            needed = self._budget.spent_usd + self._budget.in_flight_usd
+            by_others = self._ledger.cover(needed, self._budget.cap_usd)
+            self._budget.spent_usd = max(0.0, self._budget.spent_usd + by_others)
         except (Fatal, OSError) as error:
             self._fatal = f"the ledger {self._ledger_url} of what was spent cannot be written: {error}"
 
@@ -241,9 +247,9 @@ class Desk:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), wait)
             quiet = self._in_flight == 0 and now - self._heard_at > _QUIET_SEC
-            if quiet and self._ledger is not None:
+            if quiet:
                 with suppress(Fatal, OSError):  # said by the next write that matters
-                    self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+                    self._put_right()
             if now - self._heard_at > _IDLE_SEC and self._in_flight == 0:
                 import ray
 
