@@ -1,4 +1,4 @@
-"""What calls by hand cost: worked out by hand, against a service that counts its calls, and a ledger that others use."""
+"""What calls by hand cost: worked out on paper, by a service that counts its calls, and in a ledger that others use."""
 
 import json
 from pathlib import Path
