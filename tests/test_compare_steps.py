@@ -103,8 +103,8 @@ def test_the_study_whose_words_tell_is_better_by_what_was_planted(ray_cluster: N
     assert scores["r2"].gain.low > 0.6
     assert scores["rmse"].gain.value == pytest.approx(np.sqrt(1.09) - 0.3, abs=0.1)
     assert (pair.first_beats, pair.second_beats) == (False, True)
-    # what B knows and A does not is 1 point either way
-    assert pair.first_closer == []
+    # what B knows and A does not is 1 point either way: only noise brings A closer, and never by so much
+    assert all(-1 < row.closer < 0 for row in pair.first_closer)
     assert len(pair.second_closer) == 4
     for row in pair.second_closer:
         assert row.closer > 0.5
