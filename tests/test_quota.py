@@ -17,7 +17,7 @@ import pytest
 from seewhy.failure import Fatal
 from seewhy.prices import Price
 from seewhy.quota import NAMESPACE, Ledger, Quota, SharedPurse, desk_name
-from seewhy.quota.ledger import add_spent, spent_at_most_usd
+from seewhy.quota.ledger import spent_at_most_usd
 from seewhy.vlm.pace import Outcome, OutOfBudget
 from tests.limited_service import Worker, serving
 
@@ -228,25 +228,6 @@ def test_a_ledger_never_says_less_than_was_spent(tmp_path: Path) -> None:
     assert Ledger(url).at_most_usd == 7.0
     ledger.cover(7.5, cap_usd=float("inf"))
     assert ledger.at_most_usd == 8.5
-
-
-def test_what_others_add_to_a_ledger_stays_in_it(tmp_path: Path) -> None:
-    url = str(tmp_path / "spent.json")
-    add_spent(url, 0.25)
-    ledger = Ledger(url)
-    assert ledger.at_most_usd == 0.25
-    assert ledger.cover(0.75, cap_usd=100.0) == 0.0
-    assert ledger.at_most_usd == 1.75
-    add_spent(url, 0.5)
-    assert ledger.cover(1.0, cap_usd=100.0) == 0.0  # no need to write, so nothing is read
-    assert ledger.settle(1.0) == 0.5
-    assert Ledger(url).at_most_usd == ledger.at_most_usd == 1.5
-    add_spent(url, -0.25)  # half of it was not needed
-    assert ledger.cover(1.75, cap_usd=2.0) == -0.25
-    assert ledger.at_most_usd == pytest.approx(1.52)
-    (tmp_path / "spent.json").unlink()  # whoever takes the file away while it is in use has spent nothing
-    assert ledger.settle(1.0) == 0.0
-    assert Ledger(url).at_most_usd == 1.0
 
 
 def test_a_budget_needs_a_price_and_a_ledger(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from seewhy.app.spending import Terms, paid, terms_of, told
 from seewhy.app.talking import Speaker
 from seewhy.failure import Fatal
 from seewhy.prices import Price
-from seewhy.quota.ledger import Ledger, spent_at_most_usd
+from seewhy.quota.ledger import Ledger, add_spent, spent_at_most_usd
 from seewhy.sections import Ask
 from seewhy.study import load_study
 from tests.app.sample import write_study
@@ -70,16 +70,19 @@ def test_no_call_is_made_that_could_break_the_budget(stub: Stub, tmp_path: Path)
     assert spent_at_most_usd(asked.ledger) > 0.2 + PRICE.cost_usd(IMAGE_TOKENS, 1)
 
 
-def test_a_run_that_spends_meanwhile_and_the_page_count_one_another(stub: Stub, tmp_path: Path) -> None:
-    asked = terms(tmp_path)
-    desk = Ledger(asked.ledger)
-    assert desk.cover(2.0, cap_usd=100.0) == 0.0  # a hundredth of the cap ahead: the file says 3
-    said = speaker(stub, asked).ask("a", picture(), [], "What is this?")
+def test_what_runs_spend_meanwhile_is_counted(stub: Stub, tmp_path: Path) -> None:
+    asked = terms(tmp_path, budget_usd=10.0)
+    mine, desk = speaker(stub, asked), Ledger(asked.ledger)
+    desk.cover(2.0, cap_usd=10.0)  # a hundredth of the cap ahead
+    said = mine.ask("a", picture(), [], "What is this?")
     cost = PRICE.cost_usd(said.tokens_in or 0, said.tokens_out or 0)
-    assert spent_at_most_usd(asked.ledger) == pytest.approx(3.0 + cost)
-    assert desk.settle(2.5) == pytest.approx(cost)  # the desk learns of it
-    assert spent_at_most_usd(asked.ledger) == pytest.approx(2.5 + cost)
-    assert desk.settle(2.5 + cost) == 0.0
+    assert spent_at_most_usd(asked.ledger) == pytest.approx(2.1 + cost)
+    Ledger(asked.ledger).settle(9.9)
+    failure = mine.ask("a", picture(), [], "And now?").failure
+    assert failure is not None
+    assert "9.90 USD of 10.00 USD spent" in failure.detail
+    add_spent(asked.ledger, -20.0)
+    assert spent_at_most_usd(asked.ledger) == 0.0
 
 
 def test_what_a_click_costs_is_said_before_it_is_made(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def terms_of(study: Study, asked: VisionModel) -> Terms | None:
     """
     if asked.backend not in ONLINE:
         return None
-    most = asked.max_tokens or Decoding().max_new_tokens
+    most = asked.max_tokens or asked.options.get("max_new_tokens") or Decoding().max_new_tokens
     return Terms(pace.price(study, asked), most, study.budget, pace.ledger(study))
 
 
@@ -101,8 +101,8 @@ class Till:
         if price is None:
             return
         cost = self._held_usd
-        if outcome.tokens_in is not None or outcome.tokens_out is not None:
-            cost = price.cost_usd(outcome.tokens_in or 0, outcome.tokens_out or 0)
+        if outcome.tokens_in is not None and outcome.tokens_out is not None:
+            cost = price.cost_usd(outcome.tokens_in, outcome.tokens_out)
         elif outcome.limited:
             cost = 0.0
         add_spent(self._terms.ledger, cost - self._held_usd)

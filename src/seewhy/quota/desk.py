@@ -194,13 +194,9 @@ class Desk:
 
     async def settle(self) -> float:
         """USD spent, and that alone written down, with what calls under way may still cost."""
-        self._put_right()
-        return self._budget.spent_usd
-
-    def _put_right(self) -> None:
         if self._ledger is not None:
-            by_others = self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
-            self._budget.spent_usd = max(0.0, self._budget.spent_usd + by_others)
+            self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
+        return self._budget.spent_usd
 
     async def state(self) -> dict[str, Any]:
         """What people and tests may want to know: USD spent, and by service how much is allowed, open and waiting."""
@@ -227,9 +223,7 @@ class Desk:
         if self._ledger is None:
             return
         try:
-            needed = self._budget.spent_usd + self._budget.in_flight_usd
-            by_others = self._ledger.cover(needed, self._budget.cap_usd)
-            self._budget.spent_usd = max(0.0, self._budget.spent_usd + by_others)
+            self._ledger.cover(self._budget.spent_usd + self._budget.in_flight_usd, self._budget.cap_usd)
         except (Fatal, OSError) as error:
             self._fatal = f"the ledger {self._ledger_url} of what was spent cannot be written: {error}"
 
@@ -247,9 +241,9 @@ class Desk:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), wait)
             quiet = self._in_flight == 0 and now - self._heard_at > _QUIET_SEC
-            if quiet:
+            if quiet and self._ledger is not None:
                 with suppress(Fatal, OSError):  # said by the next write that matters
-                    self._put_right()
+                    self._ledger.settle(self._budget.spent_usd + self._budget.in_flight_usd)
             if now - self._heard_at > _IDLE_SEC and self._in_flight == 0:
                 import ray
 

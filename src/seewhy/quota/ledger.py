@@ -13,8 +13,6 @@ _STEP_USD = 1.0
 class Ledger:
     """Written ahead of spending, and put right when nothing is under way.
 
-    Others may add to the same file meanwhile, by `add_spent`: what they added stays in it, and is told.
-
     Args:
         url: of the file; made at the first write.
     """
@@ -23,38 +21,29 @@ class Ledger:
         self._url = url
         self.at_most_usd = spent_at_most_usd(url)
 
-    def cover(self, needed_usd: float, cap_usd: float) -> float:
-        """Makes the file say at least so much; ahead of that, no more than the cap. USD that others have added since
-        the last write, which are no part of `needed_usd` yet."""
-        if needed_usd <= self.at_most_usd:
-            return 0.0
-        ahead = _STEP_USD if cap_usd == float("inf") else cap_usd / _STEPS
-        return self._write(max(needed_usd, min(cap_usd, needed_usd + ahead)))
+    def cover(self, needed_usd: float, cap_usd: float) -> None:
+        """Makes the file say at least so much; ahead of that, no more than the cap."""
+        if needed_usd > self.at_most_usd:
+            ahead = _STEP_USD if cap_usd == float("inf") else cap_usd / _STEPS
+            self._write(max(needed_usd, min(cap_usd, needed_usd + ahead)))
 
-    def settle(self, spent_usd: float) -> float:
-        """Makes the file say just this. What comes back is as for `cover`."""
-        return 0.0 if spent_usd == self.at_most_usd else self._write(spent_usd)
+    def settle(self, spent_usd: float) -> None:
+        """Makes the file say just this."""
+        if spent_usd != self.at_most_usd:
+            self._write(spent_usd)
 
-    def _write(self, at_most_usd: float) -> float:
-        found = read_json(self._url)
-        by_others = 0.0 if found is None else float(found["at_most_usd"]) - self.at_most_usd
-        self.at_most_usd = max(0.0, at_most_usd + by_others)
-        _write(self._url, self.at_most_usd)
-        return by_others
-
-
-def add_spent(url: str, usd: float) -> None:
-    """Adds to what a ledger says, or takes back of it: for calls that no desk knows of. Two writers at the same instant
-    may lose one sum."""
-    if usd:
-        _write(url, max(0.0, spent_at_most_usd(url) + usd))
-
-
-def _write(url: str, at_most_usd: float) -> None:
-    write_json(url, {"at_most_usd": at_most_usd, "as_of": datetime.now(UTC).isoformat(timespec="seconds")})
+    def _write(self, at_most_usd: float) -> None:
+        write_json(self._url, {"at_most_usd": at_most_usd, "as_of": datetime.now(UTC).isoformat(timespec="seconds")})
+        self.at_most_usd = at_most_usd
 
 
 def spent_at_most_usd(url: str) -> float:
     """What a ledger says; 0 where there is none yet."""
     found = read_json(url)
     return 0.0 if found is None else float(found["at_most_usd"])
+
+
+def add_spent(url: str, usd: float) -> None:
+    """Adds to what a ledger says, or takes back of it: for calls that no desk knows of."""
+    ledger = Ledger(url)
+    ledger.settle(max(0.0, ledger.at_most_usd + usd))
