@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from seewhy.compare import Word, count_answers, joint_groups, matched, paired_scores, shared_words
+from seewhy.compare import (
+    Word,
+    closer_by,
+    count_answers,
+    furthest_apart,
+    joint_groups,
+    matched,
+    paired_scores,
+    shared_words,
+)
 from seewhy.intervals import bootstrap_tails
 
 TARGET = np.array([1.0, 2.0, 3.0, 6.0])
@@ -39,6 +48,17 @@ def test_classes_by_hand() -> None:
     # both lose log(2) and log(4/3) once and log(4) once; the first log(2) more, the second too: nothing gained
     assert found["log_loss"].first.value == pytest.approx((2 * np.log(2) + np.log(4) + np.log(4 / 3)) / 4)
     assert found["log_loss"].gain.value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_rows_that_either_comes_closer_to_by_hand() -> None:
+    assert closer_by(TARGET, FIRST, SECOND).tolist() == [1.0, 0.0, 2.0, -1.0]  # errors 1 0 2 1 less 0 0 0 2
+    said = np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([[0.75, 0.25], [0.5, 0.5]])
+    assert closer_by(np.array([0, 1]), *said).tolist() == [0.25, -0.25]
+    closer = np.array([1.0, 0.0, 2.0, -1.0, 2.0, -3.0, 1.5])
+    # of a and of b only the row that tells most, of equals the first; no row that tells nothing
+    assert furthest_apart(closer, ["b", "b", "a", "c", "a", "b", "d"], most=2) == ([5, 3], [2, 6])
+    assert furthest_apart(closer, list("abcdefg"), most=9) == ([5, 3], [2, 4, 6, 0])
+    assert furthest_apart(np.zeros(2), ["a", "b"], most=2) == ([], [])
 
 
 def test_the_interval_of_three_groups_is_that_of_all_their_draws() -> None:

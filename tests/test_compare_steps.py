@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.failure import Fatal
+from seewhy.images import image_id
 from seewhy.progress import Reporter
-from seewhy.steps import caption
+from seewhy.steps import ask, caption
 from seewhy.steps.comparable import Asked
-from seewhy.steps.compare import _outputs, _spent, compare, differences
+from seewhy.steps.compare import _outputs, _spent, compare, differences, write
 from seewhy.steps.once import forget
 from seewhy.steps.order import run_study
 from seewhy.study import Study, load_study, read_changes
@@ -102,6 +103,15 @@ def test_the_study_whose_words_tell_is_better_by_what_was_planted(ray_cluster: N
     assert scores["r2"].gain.low > 0.6
     assert scores["rmse"].gain.value == pytest.approx(np.sqrt(1.09) - 0.3, abs=0.1)
     assert (pair.first_beats, pair.second_beats) == (False, True)
+    # what B knows and A does not is 1 point either way: only noise brings A closer, and never by so much
+    assert all(-1 < row.closer < 0 for row in pair.first_closer)
+    assert len(pair.second_closer) == 4
+    for row in pair.second_closer:
+        assert row.closer > 0.5
+        assert row.closer == pytest.approx(abs(row.first.value - row.target) - abs(row.second.value - row.target))
+        assert row.first.text.startswith("a grey")
+        assert row.second.text.endswith(f" {row.row}")
+        assert row.second.text.startswith("a red") == (row.row % 2 == 1)
     words = found.words[0]
     (red,) = words.only_second
     assert (red.found.word, red.found.sign, red.found.rank, red.found.texts) == ("red", 1, 1, 60)
@@ -180,6 +190,49 @@ def test_two_prompts_of_one_study(ray_cluster: None, films: Path) -> None:
         assert (pair.rows, pair.only_first, pair.only_second) == (COUNT - refused, refused, 0)
         assert pair.moved > 0  # other rows, dealt anew
     assert found.left_out == []
+    texts = {row["id"]: row["text"] for row in rows}
+    numbered = {image_id((films / f"{number}.png").read_bytes()): number for number in range(COUNT)}
+    model, counted = found.models
+    shown = [*model.first_closer, *model.second_closer]
+    assert shown
+    assert counted.first_closer == counted.second_closer == []  # the same rows are not shown twice
+    for one in shown:
+        assert one.first.item == one.second.item
+        assert (numbered[one.first.item], one.row % 7) == (one.row, one.target)
+        assert one.second.text == texts[one.second.item]
+        assert one.first.text not in ("", one.second.text)
+    page = write(compare(study, other, names=("a", "b")), str(films / "page"))
+    drawn = {path.stem for path in Path(page).parent.glob("images/*.jpg")}
+    assert drawn == {one.first.item for one in shown}
+
+
+@pytest.mark.ray
+def test_studies_of_questions_alone(ray_cluster: None, films: Path) -> None:
+    """No captions are asked for and none are missed: the answers are what both have."""
+    asked = {"backend": "fake", "questions": ["what?", "where?"], "resources": SMALL}
+    probed = {"min_texts": 1, "max_texts": 1.0, "subsamples": 5, "folds": 3, "answers": "instead", "resources": SMALL}
+    sections = {"path": "words", "caption": None, "train_text": None, "ask": asked, "probe": probed}
+    study = study_of(films, "one.yaml", **sections)
+    changed = {"ask.template": "Say: {}", "ask.options": {"rejected_fraction": 0.25}}
+    other = load_study(str(films / "one.yaml"), changed=changed)
+    for one in (study, other):
+        forget()
+        run_study(one, Reporter(quiet=True), until="probe")
+    found = compare(study, other, names=("a", "b")).comparison
+    assert found.left_out == []
+    assert [one.name for one in found.models] == ["probe of the answers"]
+    assert [one.name for one in found.words] == ["words of the answers, counted"]
+    (answers,) = found.answers
+    rows = ask.table(other).read(only_ok=False).to_pylist()
+    whole = sum(row["error_kind"] is None for row in rows)
+    assert 0 < whole < COUNT
+    assert (answers.name, answers.whole) == ("answers to the questions", "all answers")
+    assert (answers.first.answered, answers.second.answered, answers.second.refused) == (COUNT, whole, COUNT - whole)
+    told = [reply["tokens_out"] for row in rows for reply in row["replies"] if reply["tokens_out"] is not None]
+    assert answers.second_spent.tokens_out == sum(told)
+    (model,) = found.models
+    for one in (*model.first_closer, *model.second_closer):
+        assert [line.split("=")[0] for line in one.second.text.split("\n")] == ["what?", "where?"]
 
 
 def read_page(home: Path) -> str:

@@ -169,6 +169,20 @@ def test_the_probe_alone_needs_texts_and_a_target_only(ray_cluster: None, home: 
     assert best["difference"] == pytest.approx(2.0, abs=0.1)
 
 
+def test_a_class_that_no_row_has_is_named_before_anything_is_made(home: Path) -> None:
+    study = study_of(home, explain_images={"explain": "Akaii"})
+    wrong = r"explain_images\.explain: there is no class 'Akaii' in the column 'town'; allowed: .*true, Akai, Aoi"
+    for step in (plans, lambda one: run_study(one, Reporter(quiet=True))):
+        with pytest.raises(Fatal, match=wrong):
+            step(study)
+    assert not (home / "out").exists()
+    for named in ("true", "predicted", "Aoi", "class:Aoi"):
+        forget()
+        assert plans(study_of(home, explain_images={"explain": named}))[0].rows == COUNT
+    words = {"path": "words", "manifest": {"path": "towns.csv", "text": "photo", "target": "town"}}
+    assert plans(study_of(home, explain_images={"explain": "Akaii"}, **words))  # which makes no maps
+
+
 def test_the_image_path_needs_images(home: Path) -> None:
     with pytest.raises(Fatal, match=r"path image needs the column of the images \(manifest.image\)"):
         study_of(home, manifest={"path": "towns.csv", "text": "photo", "target": "town"})

@@ -9,7 +9,7 @@ from seewhy import schema, vlm
 from seewhy.caption import caption_row, tidy
 from seewhy.failure import BAD_INPUT, NOT_ASKED, REJECTED, TRANSIENT, Failure
 from seewhy.vlm.base import Answer, Request
-from seewhy.vlm.chat import KnowsItsContext, Turn, default_template, latest_that_fit, prompt_of
+from seewhy.vlm.chat import Turn, default_template, prompt_of, request_after
 
 VERSION = 1
 """Goes up with every change of how a question is asked and of what this stage makes of an answer."""
@@ -96,19 +96,11 @@ class Ask:
 
     def _request(self, key: str, image: bytes, column: str, turns: list[Turn]) -> tuple[Request, int]:
         """The request, and how many of the earlier turns are in it. Its id is the row's and the column's."""
-
-        def request(told: Sequence[Turn] = ()) -> Request:
-            if column in self._prompts:
-                return Request(f"{key} {column}", (image,), self._prompts[column])
-            return Request(
-                f"{key} {column}", (image,), prompt_of(self._questions[column], told, template=self._template)
-            )
-
-        backend = self._backend
-        if turns and isinstance(backend, KnowsItsContext):
-            fit = backend.fits
-            turns = latest_that_fit(turns, lambda told: fit(request(told), context=self._context))
-        return request(turns), len(turns)
+        name = f"{key} {column}"
+        if column in self._prompts:
+            return Request(name, (image,), self._prompts[column]), 0
+        question, settings = self._questions[column], {"template": self._template, "context": self._context}
+        return request_after(self._backend, name, image, question, turns, **settings)
 
 
 def answers_row(key: str, found: Mapping[str, tuple[Answer, int]]) -> dict[str, object]:

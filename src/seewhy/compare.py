@@ -8,8 +8,8 @@ Here are arrays and names; which study they come from is not known.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -157,6 +157,44 @@ def _estimate(value: float, draws: np.ndarray, tail: float) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
+def closer_by(target: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N,) how much closer the second comes to each row's target: by the size of its error, or for classes by the
+    probability that it gives the true one.
+
+    Args:
+        target, first, second: as for `paired_scores`.
+    """
+    if first.shape[1] == 1:
+        ends = np.asarray(target, dtype=np.float64)
+        return np.abs(first[:, 0] - ends) - np.abs(second[:, 0] - ends)
+    places = np.arange(len(target)), target.astype(np.int64)
+    return second[places].astype(np.float64) - first[places]
+
+
+def furthest_apart(closer: np.ndarray, items: Sequence[Hashable], *, most: int) -> tuple[list[int], list[int]]:
+    """Places of the rows that the first, and that the second comes closer to by most: `most` of each, the largest
+    difference first, of several rows of one item only the first.
+
+    Args:
+        closer: (N,) of `closer_by`.
+        items: what each row shows.
+    """
+    by_first, by_second = (np.argsort(signed, kind="stable") for signed in (closer, -closer))
+    return (
+        _of_distinct(by_first[closer[by_first] < 0].tolist(), items, most),
+        _of_distinct(by_second[closer[by_second] > 0].tolist(), items, most),
+    )
+
+
+def _of_distinct(places: Iterable[int], items: Sequence[Hashable], most: int) -> list[int]:
+    found: dict[Hashable, int] = {}
+    for place in places:
+        if len(found) == most:
+            break
+        found.setdefault(items[place], place)
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class Word:
     """A word that one of the two puts forward.
@@ -275,6 +313,40 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What one of the two read of a row, and what it made of it.
+
+    Attributes:
+        item: id of what it read.
+        text: that it read; empty where it is not known.
+        value: the number that it predicted, or the probability that it gave the true class.
+        output: the class that it predicted; empty for a number.
+    """
+
+    item: str
+    text: str
+    value: float
+    output: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that one of the two comes closer to.
+
+    Attributes:
+        row: its place in the first one's manifest, from 0.
+        target: the number, or the class.
+        closer: how much closer the second comes, see `closer_by`.
+    """
+
+    row: int
+    target: float | str
+    first: Said
+    second: Said
+    closer: float
+
+
+@dataclass(frozen=True)
 class ModelPair:
     """A model of each, on the rows that both predicted without having seen them.
 
@@ -288,6 +360,7 @@ class ModelPair:
         other_target: rows of both that do not have the same target in both, left out.
         moved: of `rows`, those that are in another fold in the second than in the first.
         scores: one a metric.
+        first_closer, second_closer: the rows that either comes closer to by most; not told of every pair.
     """
 
     name: str
@@ -302,6 +375,8 @@ class ModelPair:
     other_target: int
     moved: int
     scores: list[PairedScore]
+    first_closer: list[Example] = field(default_factory=list)
+    second_closer: list[Example] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -331,6 +406,7 @@ class AnswerPair:
 
     Attributes:
         name: what was asked for, such as ``captions``.
+        whole: what an image has that counts as answered.
         only_first, only_second: images that the other did not ask about; they are not counted.
         both_answered, neither: images with a text of both, and of neither.
         first_alone, second_alone: images with a text of that one only.
@@ -347,6 +423,7 @@ class AnswerPair:
     neither: int
     first_alone: int
     second_alone: int
+    whole: str = "a text"
 
 
 @dataclass(frozen=True)

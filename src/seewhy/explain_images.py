@@ -30,6 +30,11 @@ CHECK_VERSION = 1
 PREDICTED, TRUE, CLASS = "predicted", "true", "class:"
 
 
+def class_asked(target: str) -> str | None:
+    """The class that a `target` of ExplainImages names; None where each row has its own."""
+    return None if target in (PREDICTED, TRUE) else target.removeprefix(CLASS)
+
+
 class ExplainImages:
     """Row stage: `id`, `image` (bytes), `fold` (int32) in, schema.MAPS out, the same ids in the same order.
 
@@ -95,9 +100,9 @@ class ExplainImages:
         """The output to explain; None for the largest."""
         if not classes or self._target == PREDICTED:
             return None
-        if self._target == TRUE:
+        name = class_asked(self._target)
+        if name is None:
             return Failure(BAD_INPUT, "no_target", "the row has no class to explain") if target is None else target
-        name = self._target.removeprefix(CLASS)
         if name not in classes:
             raise Fatal(f"there is no class {name!r} to explain; the model has {', '.join(classes)}")
         return list(classes).index(name)

@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 import pytest
 
 from seewhy import schema
-from seewhy.app.findings import Findings, Heat, Missing, Prediction, TextScore, Told, Words, language_of
+from seewhy.app.findings import Answered, Findings, Heat, Missing, Prediction, TextScore, Told, Words, language_of
 from seewhy.heat import heat_of
 from seewhy.images import image_id
 from seewhy.report import numbers
-from seewhy.steps import caption, describe, explain_images, explain_words, fetch, score, train_image, train_text
+from seewhy.steps import ask, caption, describe, explain_images, explain_words, fetch, score, train_image, train_text
 from seewhy.steps.items import gather
 from seewhy.steps.once import forget
 from seewhy.steps.photos import gather_photos
@@ -147,6 +147,30 @@ def test_a_failed_row_says_why_and_whether_another_run_helps(tmp_path: Path) -> 
     assert told == Missing("caption", "it failed as http_503 (transient)", "seewhy run s.yaml --until caption")
     append("b", 2, text="a film")  # the run after it: what was read before has grown
     assert found.caption("b") == Told("a film", "fake")
+
+
+def test_the_studys_own_questions_and_what_each_brought(tmp_path: Path) -> None:
+    asked = {"backend": "fake", "prompts": {"plain": ""}, "questions": {"sky": "what is in the sky?", "who": "who?"}}
+    path = write_study(tmp_path / "ten", ask=asked)
+    study = study_of(path)
+    found = Findings(study, "s.yaml")
+    assert found.answers("a") == Missing("answers", "it is not computed yet", "seewhy run s.yaml --until ask")
+    replies = [
+        {"column": "plain"},
+        {"column": "sky"},
+        {"column": "who", "error_kind": "rejected", "reason": "safety", "detail": "blocked"},
+    ]
+    row = {"id": "a", "plain": "a film", "sky": "moon", "replies": replies, "error_kind": "rejected"}
+    ask.table(study).append(pa.Table.from_pylist([row], ask.table(study).schema), generation=1)
+    assert found.answers("a") == [
+        Answered("plain", "a film", ""),
+        Answered("what is in the sky?", "moon", ""),
+        Answered("who?", None, "safety (rejected): blocked"),
+    ]
+    none = Findings(study_of(write_study(tmp_path / "none")), "s.yaml").answers("a")
+    assert none == Missing(
+        "answers", "the study has no section ask: name questions there, as in ask: {questions: [who?]}"
+    )
 
 
 def test_texts_of_the_manifest_stand_for_captions(tmp_path: Path) -> None:

@@ -35,9 +35,22 @@ def test_a_study_of_tiny_models_keeps_their_settings(tmp_path: Path) -> None:
     assert settings.speakers_of(other) == {"tiny": Caption()}
 
 
+def test_questions_are_put_to_the_model_that_the_study_asks_its_own(tmp_path: Path) -> None:
+    asked = {"backend": "hf", "model": "org/blip2", "questions": ["why?"], "context": 512}
+    study = load_study(str(write_study(tmp_path / "ten", ask=asked, describe={"backend": "hf", "model": "org/vlm"})))
+    found = settings.talkers_of(study)
+    assert list(found) == ["org/blip2, of the questions", "org/vlm, of the descriptions", "tiny"]
+    assert found["org/blip2, of the questions"] == study.ask
+    assert list(settings.speakers_of(study)) == ["org/vlm, of the descriptions", "tiny"]
+    tiny = {"backend": "tiny", "questions": ["why?"], "max_tokens": 5}
+    study = load_study(str(write_study(tmp_path / "tiny", ask=tiny)))
+    assert settings.talkers_of(study) == {"tiny": study.ask}
+    assert settings.speakers_of(study) == {"tiny": study.caption}
+    study = load_study(str(write_study(tmp_path / "none")))
+    assert settings.talkers_of(study) == settings.speakers_of(study)
+
+
 def test_only_what_is_asked_over_a_network_is_a_service() -> None:
-    asked = {"score_model": "tiny", "revision": None, "dtype": "auto", "device": "auto", "templates": ("{}",)}
-    service = Caption(backend="gemini", model="gemini-2.5-flash")
-    assert settings.Models(**asked, caption=service).is_service
-    assert settings.Models(**asked, caption=service).caption_name == "gemini-2.5-flash"
-    assert not settings.Models(**asked, caption=Caption(backend="hf", model="org/vlm")).is_service
+    assert settings.called(Caption(backend="gemini", model="gemini-2.5-flash")) == "gemini-2.5-flash, a service"
+    assert settings.called(Caption(backend="hf", model="org/vlm")) == "org/vlm"
+    assert settings.called(Caption()) == "tiny"

@@ -38,6 +38,11 @@ def test_the_oldest_turns_go_where_the_prompt_is_too_long() -> None:
     said = speaker.ask("a", picture(), turns, "What is in the sky?")
     assert said.failure is None or said.failure.reason != "prompt_too_long"
     assert 0 < said.turns < 60
+    tight = Speaker(backend="tiny", context=60, max_new_tokens=8).ask("a", picture(), turns, "What is in the sky?")
+    assert tight.turns < said.turns
+    assert (tight.tokens_in or 0) <= 60 - 8
+    told = Speaker(backend="tiny", template="Q: {} A:").ask("a", picture(), turns[:1], "Why?")
+    assert told.prompt == prompt_of("Why?", turns[:1], template="Q: {} A:")
     assert said.prompt == prompt_of("What is in the sky?", turns[60 - said.turns :])
 
 

@@ -8,8 +8,10 @@ from seewhy.compare import (
     Answers,
     Comparison,
     Estimate,
+    Example,
     ModelPair,
     PairedScore,
+    Said,
     Setting,
     Spent,
     Word,
@@ -21,6 +23,18 @@ CLASSES = ("浅草", "上野", "Kōtō")
 
 def word(name: str, output: str = "rent", sign: int = 1, rank: int = 1) -> Word:
     return Word(output, name, sign, rank, sign / rank, 120 // rank, 590)
+
+
+def example(name: str = "aa", closer: float = 1.25, **changed: Any) -> Example:
+    """A row whose picture is called by `name`."""
+    first = Said(name, "A bridge in the rain. " * 30, 4.25, "")
+    second = Said(name, "橋の上の灯り", 5.5, "")
+    return Example(**{"row": 1204, "target": 6.0, "first": first, "second": second, "closer": closer, **changed})
+
+
+def class_example(name: str = "bb") -> Example:
+    said = Said(name, "屋台が並ぶ", 0.125, "上野"), Said(name, "", 0.5, "浅草")
+    return example(name, 0.375, target="浅草", first=said[0], second=said[1])
 
 
 def text_model(gain: tuple[float, float | None, float | None] = (0.043, 0.021, 0.066), **changed: Any) -> ModelPair:

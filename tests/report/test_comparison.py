@@ -1,16 +1,27 @@
 """The page and the lines of two studies held against each other: every figure in its place, and what is made of it."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from seewhy.compare import Alone, Comparison, Estimate, Setting
+from seewhy.compare import Alone, Comparison, Estimate, Example, Said, Setting
 from seewhy.report.comparison import first_lines, verdict_of, write_comparison
 from seewhy.report.comparison_lines import comparison_lines
 from tests.report.browsing import CONTRAST, HOSTILE, SCHEMES, SIZES, settle, too_wide
-from tests.report.comparison_sample import CLASSES, answers, comparison, text_model, word, words
+from tests.report.comparison_sample import (
+    CLASSES,
+    answers,
+    class_example,
+    comparison,
+    example,
+    text_model,
+    word,
+    words,
+)
 from tests.report.page import Element, read_page
 
 
@@ -108,6 +119,53 @@ def test_the_headline_says_no_more_than_the_interval(changed: dict[str, Any], he
         assert lines.claims[0].text.endswith("A is no better than its best baseline.")
 
 
+def jpeg(size: tuple[int, int] = (80, 120)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, "teal").save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_rows_where_the_two_differ_stand_with_picture_and_both_texts(tmp_path: Path) -> None:
+    near, far = example("aa"), example("bb", -0.5, target=5.5)
+    pair = text_model(first_closer=[far], second_closer=[near])
+    asked: list[list[str]] = []
+
+    def read(ids: list[str]) -> dict[str, bytes]:
+        asked.append(ids)
+        return {"aa": jpeg(), "bb": b"no image"}
+
+    page = page_of(tmp_path / "page", comparison(models=[pair]), read_images=read)
+    assert asked == [["bb", "aa"]]
+    apart = page.one("details", "apart")
+    assert [one.text for one in apart.all("h4")] == ["A comes closer", "B comes closer"]
+    first, second = apart.all("li")
+    assert first.one("p", "actual").text == "rent 5.5 row 1,205"
+    assert second.one("p", "actual").text == "rent 6.0 row 1,205"
+    assert [one.text for one in second.all("dt")] == ["A", "B"]
+    assert [one.text for one in second.all("span", "predicted")] == ["predicted 4.25", "predicted 5.50"]
+    long, short = (one.text for one in second.all("q"))
+    assert long.endswith("…")
+    assert 380 < len(long) <= 400
+    assert short == "橋の上の灯り"
+    assert first.all("img") == []
+    (image,) = second.all("img")
+    assert image.attributes["src"] == "images/aa.jpg"
+    assert Image.open(tmp_path / "page" / image.attributes["src"]).size == (80, 120)
+    assert page_of(tmp_path / "none", comparison()).all("details", "apart") == []
+
+
+def test_rows_of_classes_say_what_each_took_them_for(tmp_path: Path) -> None:
+    pair = text_model(second_closer=[class_example()])
+    page = page_of(tmp_path / "page", comparison(CLASSES, models=[pair]), language="ja")
+    (row,) = page.one("details", "apart").all("li")
+    assert row.one("p", "actual").text == "district 浅草 row 1,205"
+    assert [one.text for one in row.all("span", "predicted")] == [
+        "took it for 上野; 0.12 for the true class",
+        "took it for 浅草; 0.50 for the true class",
+    ]
+    assert [one.text for one in row.all("q")] == ["屋台が並ぶ"]  # of B nothing is known
+
+
 def test_a_model_that_is_worth_nothing_does_not_lead() -> None:
     weak = text_model(first_beats=False, second_beats=False)
     probe = text_model((-0.6, -0.7, -0.5), name="probe of the captions", second_beats=False)
@@ -139,6 +197,11 @@ def test_the_terminal_says_what_the_page_says() -> None:
     assert hidden[0] == "A  a[U+202E]b"
 
 
+def _hostile_row() -> Example:
+    said = Said(HOSTILE, HOSTILE, 0.1, HOSTILE)
+    return example(target=HOSTILE, first=said, second=said)
+
+
 def hostile() -> Comparison:
     """The sample with hostile text wherever text from outside comes."""
     given = comparison((HOSTILE, HOSTILE + "2"))
@@ -156,7 +219,7 @@ def hostile() -> Comparison:
         title=HOSTILE,
         target=HOSTILE,
         settings=[Setting("caption.prompt", HOSTILE, HOSTILE)],
-        models=[text_model(first=HOSTILE, second=HOSTILE + "4")],
+        models=[text_model(first=HOSTILE, second=HOSTILE + "4", first_closer=[_hostile_row()])],
         words=[bad],
         answers=[answers(first=replace(answers().first, reasons=reasons), first_spent=spent)],
         left_out=[HOSTILE],
@@ -191,7 +254,11 @@ def test_nothing_from_outside_runs(tab: Any, tmp_path: Path) -> None:
 def test_the_page_fits_and_can_be_read(tab: Any, tmp_path: Path, width: int, scheme: str) -> None:
     tab.set_viewport_size({"width": width, "height": 900})
     tab.emulate_media(color_scheme=scheme)
-    page_of(tmp_path / "page", comparison(CLASSES), language="ja", configs={"A: caption": {"model": "tiny"}})
+    model = text_model(first_closer=[class_example("a"), class_example("b")], second_closer=[class_example("c")])
+    given = comparison(CLASSES, models=[model])
+    read = {"a": jpeg(), "b": jpeg((300, 90)), "c": jpeg()}
+    configs = {"A: caption": {"model": "tiny"}}
+    page_of(tmp_path / "page", given, language="ja", configs=configs, read_images=lambda _: read)
     settle(tab, tmp_path / "page/index.html")
     tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert too_wide(tab) == []

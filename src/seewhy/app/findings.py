@@ -21,6 +21,7 @@ from seewhy.report import numbers
 from seewhy.report.items import Account, Item, account, load_items, word_limit
 from seewhy.report.results import plain_word
 from seewhy.steps import (
+    ask,
     caption,
     describe,
     explain_images,
@@ -90,6 +91,15 @@ class Heat:
 
     heat: np.ndarray
     explained: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the study asked of the image: question or prompt, and the answer, untrusted; or else why there is none."""
+
+    question: str
+    answer: str | None
+    why: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,22 @@ class Findings:
 
         return self._sought("scores", "score", look)
 
+    def answers(self, image: str) -> list[Answered] | Missing:
+        """Also those of an image of which some are missing."""
+
+        def look() -> list[Answered] | Missing:
+            asked, table, columns = self._study.ask, ask.table(self._study), ask.columns(self._study)
+            row = self._row(table, image, [*columns, "replies"])
+            if asked is None or row is None:
+                return self._absent("answers", "ask", table)
+            said = {**asked.prompts, **asked.questions}
+            return [
+                Answered(said[reply["column"]] or reply["column"], row[reply["column"]], _why_not(reply))
+                for reply in row["replies"]
+            ]
+
+        return self._sought("answers", "ask", look)
+
     def command(self, step: str) -> str:
         """What computes the results of a step and of those before it."""
         limit = "" if self._study.limit is None else f" --limit {self._study.limit}"
@@ -232,8 +258,7 @@ class Findings:
         return Missing(what, "this image is outside the sample, or came after that step ran", self.command(step))
 
     def _failed(self, what: str, step: str, row: dict[str, Any]) -> Missing:
-        why = f"it failed as {row[schema.REASON]} ({row[schema.ERROR_KIND]})"
-        why += f": {row[schema.DETAIL]}" if row[schema.DETAIL] else ""
+        why = f"it failed as {_why_not(row)}"
         return Missing(what, why, self.command(step) if row[schema.ERROR_KIND] == TRANSIENT else "")
 
     def _row(self, table: Table, key: str, columns: list[str]) -> dict[str, Any] | None:
@@ -350,7 +375,18 @@ def language_of(text: str) -> str:
     return "ja" if any("\u3041" <= c <= "\u30ff" for c in text) else ""
 
 
+def _why_not(row: dict[str, Any]) -> str:
+    """``http_503 (transient): busy``; empty for a row that is ok."""
+    if row[schema.ERROR_KIND] is None:
+        return ""
+    return f"{row[schema.REASON]} ({row[schema.ERROR_KIND]})" + (
+        f": {row[schema.DETAIL]}" if row[schema.DETAIL] else ""
+    )
+
+
 def _not_asked(study: Study, step: str) -> str:
     if step == "score":
         return "the study has no section score: name texts there, as in score: {texts: [a dog, a car]}"
+    if step == "ask":
+        return "the study has no section ask: name questions there, as in ask: {questions: [who?]}"
     return f"the study does not ask for it: its path is {study.path}, and {step} belongs to another"

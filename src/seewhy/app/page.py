@@ -43,7 +43,7 @@ def draw(study: Study, path: str) -> None:
                 tab_scores.draw(asked)
         if ask.open:
             with ask:
-                tab_ask.draw(asked)
+                tab_ask.draw(study, asked)
         if found.open:
             with found:
                 tab_found.draw(study, path)

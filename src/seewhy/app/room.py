@@ -6,10 +6,10 @@ from seewhy.app.findings import Findings
 from seewhy.app.gallery import Gallery, gallery_of
 from seewhy.app.pictures import WebPictures
 from seewhy.app.scoring import Scorer
+from seewhy.app.spending import Terms, paid, terms_of
 from seewhy.app.talking import Speaker
-from seewhy.sections import Caption
-from seewhy.steps import fetch
-from seewhy.steps.caption import backend_arguments
+from seewhy.sections import Ask, VisionModel
+from seewhy.steps import ask, caption, fetch
 from seewhy.steps.once import forget
 from seewhy.study import Study
 
@@ -35,9 +35,10 @@ def scorer(model: str, revision: str | None, dtype: str, device: str) -> Scorer:
     return Scorer(model=model, revision=revision, dtype=dtype, device=device)
 
 
-def speaker(asked: Caption) -> Speaker:
-    """A vision-language model with a study's settings."""
-    return _speaker(asked.model_dump_json(), asked)
+def speaker(study: Study, asked: VisionModel) -> Speaker:
+    """A vision-language model with a study's settings; a service is paid from the study's budget."""
+    terms = terms_of(study, asked)
+    return _speaker(f"{type(asked).__name__} {asked.model_dump_json()} {terms}", asked, terms)
 
 
 def read_anew() -> None:
@@ -66,5 +67,8 @@ def _web(name: str, _study: Study) -> WebPictures:
 
 
 @st.cache_resource(max_entries=MODELS, show_spinner=False)
-def _speaker(name: str, _asked: Caption) -> Speaker:
-    return Speaker(**backend_arguments(_asked))
+def _speaker(name: str, _asked: VisionModel, _terms: Terms | None) -> Speaker:
+    if isinstance(_asked, Ask):
+        settings = {"template": _asked.template, "context": _asked.context}
+        return Speaker(**settings, **ask.backend_arguments(_asked), **paid(_terms))
+    return Speaker(**caption.backend_arguments(_asked), **paid(_terms))

@@ -21,7 +21,7 @@ class Models:
     """Attributes:
     score_model: name or folder, with revision, dtype and device as in `siglip.TextImageModel`.
     templates: prompts with {} where a text goes.
-    caption: the vision-language model and its settings.
+    caption, questions: the vision-language models that captions and answers are asked of, and their settings.
     """
 
     score_model: str
@@ -30,14 +30,13 @@ class Models:
     device: str
     templates: tuple[str, ...]
     caption: Caption
+    questions: VisionModel
 
-    @property
-    def caption_name(self) -> str:
-        return self.caption.model or self.caption.backend
 
-    @property
-    def is_service(self) -> bool:
-        return self.caption.backend in ONLINE
+def called(asked: VisionModel) -> str:
+    """``gemini-2.5-flash, a service``."""
+    name = asked.model or asked.backend
+    return f"{name}, a service" if asked.backend in ONLINE else name
 
 
 def choose_models(study: Study) -> Models:
@@ -61,8 +60,9 @@ def choose_models(study: Study) -> Models:
     if wrong := [one for one in templates if PLACE not in one]:
         st.html(markup.problem(f"The template {wrong[0]!r} has no {{}} where the text goes; it is left out."))
         templates = tuple(one for one in templates if PLACE in one) or PLAIN
-    speakers = speakers_of(study)
-    asked = speakers[st.selectbox("For questions and captions", list(speakers), key="caption-model")]
+    asked_of, captioned_by = talkers_of(study), speakers_of(study)
+    questions = asked_of[st.selectbox("For questions", list(asked_of), key="question-model")]
+    captions = captioned_by[st.selectbox("For captions", list(captioned_by), key="caption-model")]
     if st.button("Read the study anew", help="After the manifest has changed, or steps have run meanwhile."):
         room.read_anew()
     mine = own if own and own.model == model else None
@@ -72,7 +72,8 @@ def choose_models(study: Study) -> Models:
         dtype=mine.dtype if mine else "auto",
         device=mine.device if mine else "auto",
         templates=templates,
-        caption=asked,
+        caption=captions,
+        questions=questions,
     )
 
 
@@ -84,6 +85,17 @@ def speakers_of(study: Study) -> dict[str, Caption]:
     found = {f"{one.model or one.backend}, of the {use}": one for use, one in own.items() if one.backend != TINY}
     found[TINY] = next((one for one in own.values() if one.backend == TINY), Caption())
     return found
+
+
+def talkers_of(study: Study) -> dict[str, VisionModel]:
+    """Name -> whom questions may be put to: first the model that the study asks its own, then `speakers_of`."""
+    others: dict[str, VisionModel] = dict(speakers_of(study))
+    own = study.ask
+    if own is None:
+        return others
+    if own.backend == TINY:
+        return {**{name: one for name, one in others.items() if name != TINY}, TINY: own}
+    return {f"{own.model or own.backend}, of the questions": own, **others}
 
 
 def _as_caption(asked: VisionModel) -> Caption:

@@ -4,31 +4,41 @@ import streamlit as st
 
 from seewhy.app import markup, room
 from seewhy.app.choose import chosen, told
-from seewhy.app.settings import TINY, TINY_NOTE, Models
+from seewhy.app.pictures import Picture
+from seewhy.app.settings import TINY, TINY_NOTE, Models, called
+from seewhy.app.spending import terms_of
+from seewhy.app.spending import told as told_cost
 from seewhy.app.talking import Said
 from seewhy.failure import Fatal
+from seewhy.sections import VisionModel
+from seewhy.study import Study
 from seewhy.vlm.chat import Turn
 
 
-def draw(asked: Models) -> None:
+def draw(study: Study, asked: Models) -> None:
     picture = chosen()
     if picture is None:
         st.html(markup.block("Choose a picture first.", "note"))
         return
-    note = TINY_NOTE if asked.caption.backend == TINY else ""
-    if asked.is_service:
-        note = f"Each question is one call to {asked.caption_name}, a service."
-    if note:
-        st.html(markup.block(note, "note"))
+    model = asked.questions
+    try:
+        terms = terms_of(study, model)
+    except Fatal as error:
+        st.html(markup.problem(error))
+        return
+    if model.backend == TINY:
+        st.html(markup.block(TINY_NOTE, "note"))
     talks: dict[tuple[str, str], list[Turn]] = st.session_state.setdefault("talks", {})
-    turns = talks.setdefault((picture.id, asked.caption_name), [])
+    turns = talks.setdefault((picture.id, model.model_dump_json()), [])
     for turn in turns:
         _turn(turn)
     place = st.container()
     question = st.chat_input("A question about the picture", key="question")
     if question and question.strip():
         with place:
-            _ask(asked, question.strip(), turns)
+            _ask(study, model, picture, question.strip(), turns)
+    if terms is not None:  # after the answer, so that what it cost is counted
+        st.html(markup.block(f"A question is a call to {called(model)}. {told_cost(terms)}", "note"))
     if turns and st.button("New conversation"):
         turns.clear()
         st.session_state.pop("sent", None)
@@ -45,12 +55,10 @@ def _turn(turn: Turn) -> None:
         st.html(markup.block(turn.answer))
 
 
-def _ask(asked: Models, question: str, turns: list[Turn]) -> None:
-    picture = chosen()
-    assert picture is not None
+def _ask(study: Study, model: VisionModel, picture: Picture, question: str, turns: list[Turn]) -> None:
     try:
         with st.spinner("The model is answering…"):
-            said = room.speaker(asked.caption).ask(picture.id, picture.data, turns, question)
+            said = room.speaker(study, model).ask(picture.id, picture.data, turns, question)
     except Fatal as error:
         st.html(markup.problem(error))
         return

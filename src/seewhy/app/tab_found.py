@@ -30,10 +30,12 @@ def draw(study: Study, path: str) -> None:
                 st.html(markup.block(note, "note"))
                 return
             _from_manifest(study, rows)
-            if study.has_texts:
+            if study.has_captions or study.manifest.text is not None:
                 _text_path(study, found, picture)
             if study.has_image_path:
                 _image_path(found, picture)
+            if study.ask is not None:
+                _answers(found, picture)
             _scores(found, picture)
     except Fatal as error:
         st.html(markup.problem(error))
@@ -107,6 +109,15 @@ def _heat(heat: Heat, picture: Picture) -> None:
 
 def _told(told: Told) -> None:
     st.html(markup.block(told.text) + markup.block(f"by {told.by}", "small"))
+
+
+def _answers(found: Findings, picture: Picture) -> None:
+    st.html(markup.block("Answers", "head", "h3"))
+    answers = found.answers(picture.id)
+    if isinstance(answers, Missing):
+        st.html(markup.missing(answers.what, answers.why, answers.command))
+        return
+    st.html(markup.facts([(one.question, one.answer or f"– {one.why}") for one in answers]))
 
 
 def _scores(found: Findings, picture: Picture) -> None:

@@ -1,12 +1,15 @@
 """Try a prompt: a changed prompt on a few of the study's images, its captions beside the old ones."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from seewhy.app import markup, room
 from seewhy.app.choose import told
 from seewhy.app.findings import Missing, Told
 from seewhy.app.gallery import Gallery
-from seewhy.app.settings import TINY, TINY_NOTE, Models
+from seewhy.app.settings import TINY, TINY_NOTE, Models, called
+from seewhy.app.spending import Terms, terms_of
+from seewhy.app.spending import told as told_cost
 from seewhy.app.talking import Said
 from seewhy.app.trying import IMAGES, Tried, calls, summary, try_prompt
 from seewhy.failure import Fatal
@@ -19,6 +22,11 @@ def draw(study: Study, path: str, asked: Models) -> None:
     gallery = room.gallery(study)
     if gallery is None or not len(gallery):
         st.html(markup.block("There are no images of the study’s to try a prompt on.", "note"))
+        return
+    try:
+        terms = terms_of(study, asked.caption)
+    except Fatal as error:
+        st.html(markup.problem(error))
         return
     seed: int = st.session_state.setdefault("seed", 0)
     ids = gallery.sample(IMAGES, seed)
@@ -33,25 +41,30 @@ def draw(study: Study, path: str, asked: Models) -> None:
         )
         pressed = st.form_submit_button(f"Caption these {len(ids)} images", type="primary")
     number = calls(old)
-    where = f"{asked.caption_name}, a service" if asked.is_service else asked.caption_name
-    note = f"A click makes {number} calls to {where}."
+    note = f"A click makes {number} calls to {called(asked.caption)}."
     if number > len(ids):
         note += f" {number - len(ids)} of them are for the captions before, which the study’s table does not hold."
-    st.html(markup.block(note, "note"))
+    place = st.empty()
+    _note(place, note, terms, number)
     if asked.caption.backend == TINY:
         st.html(markup.block(TINY_NOTE, "note"))
     if st.button("Other images"):
         st.session_state["seed"] = seed + 1
         st.rerun()
     kept: dict[tuple[int, str], list[Tried]] = st.session_state.setdefault("tried", {})
-    now = seed, asked.caption_name
+    now = seed, asked.caption.model_dump_json()
     if pressed:
         kept[now] = _try(study, asked, gallery, prompt, dict(zip(ids, old, strict=True)))
+        _note(place, note, terms, number)  # anew: it has cost something
     if kept.get(now):
         st.html(markup.block(summary(kept[now]), "note"))
     done = {one.id: one for one in kept.get(now, [])}
     for key, before in zip(ids, old, strict=True):
         _row(gallery, key, done.get(key), before)
+
+
+def _note(place: DeltaGenerator, note: str, terms: Terms | None, calls: int) -> None:
+    place.html(markup.block(note if terms is None else f"{note} {told_cost(terms, calls)}", "note"))
 
 
 def _old(study: Study, path: str, asked: Models, ids: list[str]) -> list[Told | None]:
@@ -67,7 +80,7 @@ def _try(study: Study, asked: Models, gallery: Gallery, prompt: str, old: dict[s
     made: list[Tried] = []
     progress = st.progress(0.0, "Opening the model…")
     try:
-        speaker = room.speaker(asked.caption)
+        speaker = room.speaker(study, asked.caption)
         for number, (key, before) in enumerate(old.items(), start=1):
             progress.progress((number - 1) / len(old), f"Image {number} of {len(old)}")
             image = gallery.read(key)

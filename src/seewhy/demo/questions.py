@@ -18,55 +18,78 @@ class Asked:
     answers: dict[str, str]
 
 
+def _asked(factor: str, answers: tuple[str, str], *wordings: str) -> Asked:
+    return Asked(factor, wordings, dict(zip(FACTORS[factor].levels, answers, strict=True)))
+
+
 POSTER_QUESTIONS = (
-    Asked("lighting", ("is it day or night?", "is it night or day?"), {"dark": "night", "bright": "day"}),
-    Asked(
+    _asked("lighting", ("night", "day"), "is it day or night?", "is it night or day?"),
+    _asked(
         "lighting",
-        ("is the poster dark or bright?", "is the scene dark or bright?", "is it dark or bright?"),
-        {"dark": "dark", "bright": "bright"},
+        ("dark", "bright"),
+        "is the poster dark or bright?",
+        "is the scene dark or bright?",
+        "is it dark or bright?",
     ),
-    Asked(
+    _asked(
         "palette",
-        ("are the colors warm or cold?", "are the colors cold or warm?", "is the palette warm or cold?"),
-        {"cold": "cold", "warm": "warm"},
+        ("cold", "warm"),
+        "are the colors warm or cold?",
+        "are the colors cold or warm?",
+        "is the palette warm or cold?",
     ),
-    Asked(
+    _asked(
         "people",
-        ("how many people are there?", "how many figures are there?", "how many people do you see?"),
-        {"one": "one", "three": "three"},
+        ("one", "three"),
+        "how many people are there?",
+        "how many figures are there?",
+        "how many people do you see?",
     ),
-    Asked(
+    _asked(
         "place",
-        ("on which side are the people?", "are the people on the left or on the right?", "where are the people?"),
-        {"left": "left", "right": "right"},
+        ("left", "right"),
+        "on which side are the people?",
+        "are the people on the left or on the right?",
+        "where are the people?",
     ),
-    Asked(
+    _asked(
         "object",
-        ("is there a car or a dog?", "what is beside the people?", "is there a dog or a car?"),
-        {"car": "car", "dog": "dog"},
+        ("car", "dog"),
+        "is there a car or a dog?",
+        "what is beside the people?",
+        "is there a dog or a car?",
     ),
-    Asked(
+    _asked(
         "sky",
-        ("what is in the sky?", "what can be seen in the sky?", "is there a sun or a moon?"),
-        {"sun": "sun", "moon": "moon"},
+        ("sun", "moon"),
+        "what is in the sky?",
+        "what can be seen in the sky?",
+        "is there a sun or a moon?",
     ),
-    Asked(
+    _asked(
         "land",
-        ("what is in the background?", "what is far away?", "is there a city or are there mountains?"),
-        {"mountains": "mountains", "city": "city"},
+        ("mountains", "city"),
+        "what is in the background?",
+        "what is far away?",
+        "is there a city or are there mountains?",
     ),
-    Asked(
+    _asked(
         "weather",
-        ("is it snowing or raining?", "is it raining or snowing?", "what is the weather like?"),
-        {"snow": "snow", "rain": "rain"},
+        ("snow", "rain"),
+        "is it snowing or raining?",
+        "is it raining or snowing?",
+        "what is the weather like?",
     ),
-    Asked(
+    _asked(
         "title",
-        ("is the title small or large?", "is the lettering large or small?", "how large is the title?"),
-        {"small": "small", "large": "large"},
+        ("small", "large"),
+        "is the title small or large?",
+        "is the lettering large or small?",
+        "how large is the title?",
     ),
-    Asked("frame", ("is there a frame?", "does the poster have a frame?"), {"none": "no", "thick": "yes"}),
+    _asked("frame", ("no", "yes"), "is there a frame?", "does the poster have a frame?"),
 )
+"""Factor, the answer for its first and its second level, and the wordings."""
 
 SEEN = ("what is in the picture?", "what does the photo show?", "何が写っていますか?")
 """Of a photo: answered with the names of its objects."""

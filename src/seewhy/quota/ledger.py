@@ -56,3 +56,9 @@ def spent_at_most_usd(url: str) -> float:
             f"{url}, which should say what was spent, is no ledger ({error}): put it right, as in "
             '{"at_most_usd": 12.5}, or delete it to count from 0'
         ) from error
+
+
+def add_spent(url: str, usd: float) -> None:
+    """Adds to what a ledger says, or takes back of it: for calls that no desk knows of. Raises Fatal as above."""
+    ledger = Ledger(url)
+    ledger.settle(max(0.0, ledger.at_most_usd + usd))

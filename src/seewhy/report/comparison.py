@@ -10,13 +10,18 @@ from seewhy.compare import Alone, AnswerPair, Answers, Comparison, ModelPair, Pa
 from seewhy.prices import format_usd
 from seewhy.report import numbers, strips
 from seewhy.report.claims import Claim, FirstLines
-from seewhy.report.results import About
+from seewhy.report.comparison_examples import End, example_ends, picture_ids
+from seewhy.report.pictures import Picture, write_thumbnails
+from seewhy.report.results import About, ReadImages
 from seewhy.report.safe import language_tag
 from seewhy.report.scores import provenance
 from seewhy.report.site import Site
 from seewhy.report.verdict import LOWER_IS_BETTER, METRICS, metric_name, model_name
 
 _SHOWN = 40  # words of a group; the others are counted
+_THUMBNAIL_PX, _THUMBNAIL_QUALITY = 360, 82
+_IMAGES = "images"
+"""The folder of the pictures, beside the page."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class ModelSection:
     rows: str
     cautions: list[str]
     cards: list[GainCard]
+    examples: list[End]
 
 
 @dataclass(frozen=True)
@@ -96,28 +102,37 @@ class AnswerSection:
 
 
 def write_comparison(
-    folder: str, comparison: Comparison, *, language: str = "", configs: Mapping[str, Any] | None = None
+    folder: str,
+    comparison: Comparison,
+    *,
+    language: str = "",
+    configs: Mapping[str, Any] | None = None,
+    read_images: ReadImages | None = None,
 ) -> None:
     """Writes index.html and its style sheet into a local folder, made where it is not there.
 
     Args:
         language: tag of the texts' language, so that browsers pick the right letters.
         configs: shown as provenance.
+        read_images: item ids -> encoded bytes, for the pictures of the examples. None: they have none.
 
     Raises:
         ValueError: `language` is no language tag.
     """
     out = Path(folder)
+    pictures: dict[str, Picture] = {}
     shutil.copytree(Path(__file__).parent / "assets", out / "assets")
     about = About(
         comparison.title, "", comparison.target, comparison.task, classes=comparison.classes, configs=configs or {}
     )
+    if read_images is not None and (ids := picture_ids(comparison)):
+        pictures = write_thumbnails(out / _IMAGES, ids, read_images, size_px=_THUMBNAIL_PX, quality=_THUMBNAIL_QUALITY)
     Site(out, about, [], language_tag(language)).write(
         "index.html",
         "comparison.html",
         comparison=comparison,
         lines=first_lines(comparison),
-        models=[_model_section(one) for one in comparison.models],
+        models=[_model_section(one, comparison.target, pictures) for one in comparison.models],
         words=[one for pair in comparison.words for one in _word_sections(pair, comparison)],
         answers=[_answer_section(one) for one in comparison.answers],
         provenance=provenance(about.configs),
@@ -230,7 +245,7 @@ def cautions(pair: ModelPair) -> list[str]:
     return said
 
 
-def _model_section(pair: ModelPair) -> ModelSection:
+def _model_section(pair: ModelPair, target: str, pictures: Mapping[str, Picture]) -> ModelSection:
     tied = "" if pair.groups == pair.rows else f" in {numbers.plural(pair.groups, 'group')} that are drawn whole"
     first, second = model_name(pair.first), model_name(pair.second)
     return ModelSection(
@@ -239,6 +254,7 @@ def _model_section(pair: ModelPair) -> ModelSection:
         rows=f"{numbers.plural(pair.rows, 'row')} that both have{tied}",
         cautions=[*beaten(pair), *cautions(pair)],
         cards=[_card(score) for score in pair.scores],
+        examples=example_ends(pair, target, pictures),
     )
 
 
@@ -352,7 +368,7 @@ def _answer_section(pair: AnswerPair) -> AnswerSection:
 
     lines = [
         line("Images that both asked about", "total", [numbers.count(one.asked) for one in both]),
-        shares("With a text", "answered"),
+        shares(f"With {pair.whole}", "answered"),
         shares("Empty", "empty"),
         shares("Refused", "refused"),
         shares("Failed", "failed"),
@@ -368,8 +384,8 @@ def answer_notes(pair: AnswerPair) -> list[str]:
     """Which images lack a text, and where the cost is from."""
     n = numbers.count
     notes = [
-        f"Both have a text for {numbers.plural(pair.both_answered, 'image')}, only A for {n(pair.first_alone)}, only B "
-        f"for {n(pair.second_alone)}, neither for {n(pair.neither)}."
+        f"Both have {pair.whole} for {numbers.plural(pair.both_answered, 'image')}, only A for {n(pair.first_alone)}, "
+        f"only B for {n(pair.second_alone)}, neither for {n(pair.neither)}."
     ]
     if pair.only_first or pair.only_second:
         notes.append(f"Not counted: {n(pair.only_first)} that only A asked about, {n(pair.only_second)} only B.")

@@ -94,7 +94,7 @@ def _answers(pair: AnswerPair) -> Iterator[str]:
     yield f"{pair.name}: {numbers.plural(pair.first.asked, 'image')} that both asked about"
     for letter, one, spent in (("A", pair.first, pair.first_spent), ("B", pair.second, pair.second_spent)):
         yield (
-            f"  {letter} with a text {numbers.share(one.answered, one.asked)}, empty {numbers.count(one.empty)}, "
+            f"  {letter} with {pair.whole} {numbers.share(one.answered, one.asked)}, empty {numbers.count(one.empty)}, "
             f"refused {numbers.count(one.refused)}, failed {numbers.count(one.failed)}{_reasons(one.reasons)}"
         )
         cost = "cost not known" if spent.usd is None else format_usd(spent.usd)

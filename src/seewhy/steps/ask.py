@@ -66,12 +66,16 @@ def answered(study: Study) -> pa.Table:
     return pa.table({schema.ID: found[schema.ID], "answers": pa.array(told, pa.list_(pa.string()))})
 
 
+def backend_arguments(asked: Asked) -> dict[str, Any]:
+    """As `caption.backend_arguments`, with the room that answers need."""
+    own = {} if asked.backend in (*ONLINE, "fake") else {"max_new_tokens": ANSWER_TOKENS}
+    return {**own, **caption.backend_arguments(asked)}
+
+
 def _arguments(study: Study) -> dict[str, Any]:
     asked = _asked(study)
-    own = {} if asked.backend in (*ONLINE, "fake") else {"max_new_tokens": ANSWER_TOKENS}
     return {
-        **own,
-        **caption.backend_arguments(asked),
+        **backend_arguments(asked),
         "questions": tuple(asked.questions.items()),
         "prompts": tuple(asked.prompts.items()),
         "template": asked.template,

@@ -1,4 +1,4 @@
-"""What one study has that can be held against another's: held-out predictions, words, answers of the captioner."""
+"""What one study has that can be held against another's: held-out predictions, words, answers of its models."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +16,18 @@ from seewhy.compare import Word
 from seewhy.describe import MAP, NONE, RANDOM
 from seewhy.failure import Fatal
 from seewhy.report.choose import choose_words
+from seewhy.report.results import ReadImages
 from seewhy.sections import VisionModel
-from seewhy.steps import caption, describe, explain_words, fetch, probe, train_image, train_text, training, words
+from seewhy.steps import ask, caption, describe, explain_words, fetch, probe, train_image, train_text, training, words
 from seewhy.steps.items import Items, gather
 from seewhy.steps.joins import looked_up
 from seewhy.steps.photos import Photos, gather_photos
 from seewhy.steps.plan import need_done
-from seewhy.steps.report_photos import photo_configs
-from seewhy.steps.report_texts import find_words, text_configs
-from seewhy.steps.report_words import language_of
+from seewhy.steps.report_photos import image_reader, photo_configs
+from seewhy.steps.report_texts import find_words, pictures, text_configs
+from seewhy.steps.report_words import language_of, texts_of
 from seewhy.steps.rows import manifest_rows
-from seewhy.steps.words import TEXT, Texts, gather_texts
+from seewhy.steps.words import INSTEAD, TEXT, Texts, gather_texts
 from seewhy.study import Study
 from seewhy.table import Table
 from seewhy.words.counts import count_table
@@ -50,12 +51,18 @@ class HeldOut:
         beats: it is better than its best baseline.
         rows: row, id, fold, group, and target: the number, or the class's name.
         outputs: (N, K) of those rows.
+        reads: kind of the texts that stand beside its predictions: TEXT or MAP.
+        texts: ids -> those texts, as many as there are.
+        read_images: ids -> encoded bytes, as many as there are; None for a study of texts alone.
     """
 
     called: str
     beats: bool
     rows: pa.Table
     outputs: np.ndarray
+    reads: str
+    texts: Callable[[list[str]], dict[str, str]]
+    read_images: ReadImages | None
 
 
 @dataclass(frozen=True)
@@ -79,16 +86,18 @@ class FoundWords:
 @dataclass(frozen=True)
 class Asked:
     """Attributes:
-    table: schema.CAPTIONS.
+    table: schema.CAPTIONS, or schema.answers.
     ids: of the images that it was asked for.
     by: the model that was asked.
     prices: the study's own, as `prices.price_of` takes them.
+    whole: what an image has that counts as answered.
     """
 
     table: Table
     ids: pa.ChunkedArray
     by: VisionModel
     prices: Mapping[str, Mapping[Any, float]]
+    whole: str = "a text"
 
 
 @dataclass
@@ -118,28 +127,38 @@ class Side:
             self.lacks[name] = str(error)
 
 
-def read_side(study: Study, noun: str) -> Side:
-    """Reads all that is there; a step that is not complete leaves out what hangs on it.
+def read_sides(first: Study, second: Study) -> tuple[Side, Side]:
+    """Reads all that is there of both, one study whole before the other, so that what its steps share is joined once.
 
-    Args:
-        noun: what captions, or the texts of the manifest, are called.
+    A step that is not complete leaves out what hangs on it.
     """
+    both = first, second
+    noun = "captions" if all(study.manifest.text is None for study in both) else "texts"
+    counted = {"answers" if study.probe.answers == INSTEAD else noun for study in both}
+    of_probe = counted.pop() if len(counted) == 1 else "texts"
+    return _read_side(first, noun, of_probe), _read_side(second, noun, of_probe)
+
+
+def _read_side(study: Study, noun: str, of_probe: str) -> Side:
+    """`noun` is what captions, or the texts of the manifest, are called, `of_probe` what the probe counts words in."""
     rows = manifest_rows(study)
     side = Side(study, rows.task, rows.classes)
     if study.has_texts:
-        _of_texts(study, side, noun)
+        _of_texts(study, side, noun, of_probe)
     if study.has_image_path:
         _of_photos(study, side)
+    if study.ask is not None:
+        side.add(side.answers, "answers to the questions", lambda: _answers(study))
     return side
 
 
-def _of_texts(study: Study, side: Side, noun: str) -> None:
-    if study.manifest.text is None:
+def _of_texts(study: Study, side: Side, noun: str, of_probe: str) -> None:
+    if study.has_captions:
         side.add(side.answers, noun, lambda: _captions(study))
     if study.has_text_path:
         side.add(side.models, "text model", lambda: _text_model(study, gather(study, step=_STEP)))
         side.add(side.words, f"words of the {noun}, by the text model", lambda: _valued(study))
-    _of_probe(study, side, TEXT, noun)
+    _of_probe(study, side, TEXT, of_probe)
     if study.has_text_path and not side.lacks:
         side.configs |= text_configs(study, gather(study, step=_STEP))
 
@@ -175,22 +194,50 @@ def _descriptions(study: Study, control: str) -> Asked:
     return Asked(table, source.keys[schema.ID], study.describe, study.prices)
 
 
+def _answers(study: Study) -> Asked:
+    need_done(fetch.table(study), fetch.source(study), step=_STEP, before="fetch")
+    asked, source, table = study.ask, ask.source(study), ask.table(study)
+    assert asked is not None
+    need_done(table, source, step=_STEP, before="ask")
+    return Asked(table, source.keys[schema.ID], asked, study.prices, whole="all answers")
+
+
 def _text_model(study: Study, items: Items) -> HeldOut:
     where = train_text.folder(study, items)
     training.models(where)  # complete, or Fatal
-    return _held_out(where, items.examples, items.classes)
+    texts = partial(_of_ids, items.texts)
+    return _held_out(where, items.examples, items.classes, reads=TEXT, texts=texts, read_images=pictures(study))
 
 
 def _image_model(study: Study, photos: Photos) -> HeldOut:
     where = train_image.folder(study, photos)
     training.models(where)  # complete, or Fatal
-    return _held_out(where, photos.examples, photos.classes)
+    told = describe.table(study, photos, MAP)
+
+    def texts(ids: list[str]) -> dict[str, str]:
+        found = list(told.batches([schema.ID, "text"], ids=pa.array(ids, pa.string())))
+        return _of_ids(pa.concat_tables(found), ids) if found else {}
+
+    read_images = image_reader(photos)
+    return _held_out(where, photos.examples, photos.classes, reads=MAP, texts=texts, read_images=read_images)
 
 
 def _probe_model(study: Study, kind: str) -> HeldOut:
-    texts = gather_texts(study, kind, step=_STEP)
-    _probe_of(study, texts)
-    return _held_out(probe.folder(study, texts), texts.examples, texts.classes)
+    found = gather_texts(study, kind, step=_STEP)
+    _probe_of(study, found)
+
+    def texts(ids: list[str]) -> dict[str, str]:
+        return _of_ids(texts_of(found, pa.array(ids, pa.string())), ids)
+
+    read_images = pictures(study) if kind == TEXT else image_reader(gather_photos(study, step=_STEP))
+    where = probe.folder(study, found)
+    return _held_out(where, found.examples, found.classes, reads=kind, texts=texts, read_images=read_images)
+
+
+def _of_ids(table: pa.Table, ids: list[str]) -> dict[str, str]:
+    """Of columns id and text."""
+    found = table.filter(pc.is_in(table[schema.ID], value_set=pa.array(ids, pa.string())))
+    return dict(zip(found[schema.ID].to_pylist(), found["text"].to_pylist(), strict=True))
 
 
 def _probe_of(study: Study, texts: Texts) -> probe.Found:
@@ -200,8 +247,8 @@ def _probe_of(study: Study, texts: Texts) -> probe.Found:
     return found
 
 
-def _held_out(where: str, examples: pa.Table, classes: Sequence[str]) -> HeldOut:
-    """Of the training or probe in the folder `where`."""
+def _held_out(where: str, examples: pa.Table, classes: Sequence[str], **shown: Any) -> HeldOut:
+    """Of the training or probe in the folder `where`; `shown` is the last of `HeldOut`'s attributes."""
     verdict = training.read_verdict(where)
     told = training.read_table(where, "predictions")
     target = told["target"].combine_chunks()
@@ -210,7 +257,7 @@ def _held_out(where: str, examples: pa.Table, classes: Sequence[str]) -> HeldOut
     groups = looked_up(told["row"], examples.select(["row", "group"]))
     rows = told.select(["row", schema.ID, "fold"]).append_column("group", groups).append_column("target", target)
     flat = told["outputs"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return HeldOut(verdict.model, verdict.beats, rows, flat.reshape(len(told), -1))
+    return HeldOut(verdict.model, verdict.beats, rows, flat.reshape(len(told), -1), **shown)
 
 
 def _counted(study: Study, kind: str) -> FoundWords:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,12 +21,16 @@ from seewhy.compare import (
     Alone,
     AnswerPair,
     Comparison,
+    Example,
     ModelPair,
+    Said,
     Setting,
     Spent,
     Word,
     WordPair,
+    closer_by,
     count_answers,
+    furthest_apart,
     joint_groups,
     matched,
     paired_scores,
@@ -35,15 +40,18 @@ from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.prices import Price, price_list, price_of
 from seewhy.report.comparison import write_comparison
+from seewhy.report.results import ReadImages
 from seewhy.sections import ONLINE
-from seewhy.steps.comparable import Asked, FoundWords, HeldOut, Side, read_side
+from seewhy.steps.comparable import Asked, FoundWords, HeldOut, Side, read_sides
 from seewhy.steps.once import forget
 from seewhy.steps.vision import used
 from seewhy.study import Study
 
 T = TypeVar("T")
 
-_NO_RESULT = {"title", "question", "workspace", "report", "budget", "prices"}
+_EXAMPLES = 4
+"""Rows that are shown of each end."""
+_NO_RESULT = {"title", "question", "workspace", "report", "budget", "prices", "usd_per_gpu_hour"}
 """Sections that change nothing that is compared."""
 _PACE = ("resources", "batch", "requests_per_minute", "tokens_per_minute")
 """Settings of a section that do not."""
@@ -57,17 +65,17 @@ class Compared:
     """Attributes:
     language: of the words, as a language tag; empty where it is not known.
     configs: provenance of both, by letter and step.
+    read_images: ids of what the examples' rows show -> encoded bytes, as many as there are.
     """
 
     comparison: Comparison
     language: str
     configs: dict[str, Any]
+    read_images: ReadImages
 
 
 def compare(first: Study, second: Study, *, names: tuple[str, str], on: date | None = None) -> Compared:
-    """Reads one study whole before the other, so that what its steps share is joined once.
-
-    Args:
+    """Args:
         names: what the two are called.
         on: the day whose prices count; None: today.
 
@@ -75,19 +83,23 @@ def compare(first: Study, second: Study, *, names: tuple[str, str], on: date | N
         Fatal: the two predict different things, or have nothing in common that is there already.
     """
     forget()
-    noun = "captions" if first.manifest.text is None and second.manifest.text is None else "texts"
-    sides = read_side(first, noun), read_side(second, noun)
+    sides = read_sides(first, second)
     _need_one_question(sides, names)
     classes = tuple(dict.fromkeys([*sides[0].classes, *sides[1].classes]))
     left_out = _left_out(sides, names)
     by_row = first.manifest.path == second.manifest.path
-    models = []
+    models: list[ModelPair] = []
+    shown: dict[str, list[ReadImages]] = {}  # by kind of texts, of the first model that reads them
     for name, one, other in _in_both(sides[0].models, sides[1].models):
-        pair = _model_pair(name, (one, other), (sides[0].classes, sides[1].classes), classes, by_row=by_row)
-        if pair is None:
+        rows = _rows_of_both((one, other), (sides[0].classes, sides[1].classes), classes, by_row=by_row)
+        if rows is None:
             left_out.append(f"{name}: the two have no row in common")
-        else:
-            models.append(pair)
+            continue
+        examples: tuple[list[Example], ...] = ([], [])
+        if one.reads not in shown:
+            shown[one.reads] = [side.read_images for side in (other, one) if side.read_images is not None]
+            examples = _examples((one, other), rows, classes)
+        models.append(_model_pair(name, (one, other), rows, examples))
     comparison = Comparison(
         first=names[0],
         second=names[1],
@@ -112,7 +124,12 @@ def compare(first: Study, second: Study, *, names: tuple[str, str], on: date | N
     configs = {
         f"{letter}: {step}": told for letter, one in zip("AB", sides, strict=True) for step, told in one.configs.items()
     }
-    return Compared(comparison, _language([one.language for one in sides]), configs)
+    readers = [read for found in shown.values() for read in found]
+    return Compared(comparison, _language([one.language for one in sides]), configs, partial(_read_all, readers))
+
+
+def _read_all(readers: Sequence[ReadImages], ids: list[str]) -> dict[str, bytes]:
+    return {key: image for read in readers for key, image in read(ids).items()}
 
 
 def write(compared: Compared, out: str, *, json_copy: str | None = None) -> str:
@@ -129,7 +146,13 @@ def write(compared: Compared, out: str, *, json_copy: str | None = None) -> str:
         storage.write_json(json_copy, told)
     with tempfile.TemporaryDirectory() as scratch:
         folder = os.path.join(scratch, "compare")
-        write_comparison(folder, compared.comparison, language=compared.language, configs=compared.configs)
+        write_comparison(
+            folder,
+            compared.comparison,
+            language=compared.language,
+            configs=compared.configs,
+            read_images=compared.read_images,
+        )
         storage.write_json(os.path.join(folder, _MARKER), {"seewhy_comparison": 1})
         storage.write_json(os.path.join(folder, _DONE), told)
         storage.put_folder(folder, out, marker=_MARKER, done=_DONE)
@@ -198,14 +221,30 @@ def _left_out(sides: Sequence[Side], names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _model_pair(
-    name: str,
+@dataclass(frozen=True)
+class _Rows:
+    """The rows that both predicted, for the same target.
+
+    Attributes:
+        rows: of each, as `HeldOut` has them.
+        outputs: of each (N, K), in the order of all classes.
+        target: (N,) the number, or the index of the class.
+        lost: rows of both whose targets differ.
+    """
+
+    rows: tuple[pa.Table, pa.Table]
+    outputs: tuple[np.ndarray, np.ndarray]
+    target: np.ndarray
+    lost: int
+
+
+def _rows_of_both(
     pair: tuple[HeldOut, HeldOut],
     own_classes: tuple[Sequence[str], Sequence[str]],
     classes: Sequence[str],
     *,
     by_row: bool,
-) -> ModelPair | None:
+) -> _Rows | None:
     """None where no row is in both."""
     key = "row" if by_row else schema.ID
     places = matched(*(one.rows[key].to_pylist() for one in pair))
@@ -213,30 +252,61 @@ def _model_pair(
     same = pc.equal(rows[0]["target"], rows[1]["target"]).to_numpy(zero_copy_only=False)
     if not same.any():
         return None
-    rows = [one.filter(pa.array(same)) for one in rows]
+    first, second = (one.filter(pa.array(same)) for one in rows)
     outputs = [
         _outputs(one.outputs[place[same]], own, classes)
         for one, place, own in zip(pair, places, own_classes, strict=True)
     ]
-    target = rows[0]["target"]
+    target = first["target"]
     if classes:
         target = pc.index_in(target, value_set=pa.array(classes, pa.string()))
-    groups = joint_groups(*(one["group"].to_pylist() for one in rows))
-    folds = [one["fold"].to_numpy() for one in rows]
+    return _Rows((first, second), (outputs[0], outputs[1]), target.to_numpy(), int((~same).sum()))
+
+
+def _model_pair(
+    name: str, pair: tuple[HeldOut, HeldOut], both: _Rows, examples: tuple[list[Example], ...]
+) -> ModelPair:
+    groups = joint_groups(*(one["group"].to_pylist() for one in both.rows))
+    folds = [one["fold"].to_numpy() for one in both.rows]
+    matching = len(both.target) + both.lost
     return ModelPair(
         name=name,
         first=pair[0].called,
         second=pair[1].called,
         first_beats=pair[0].beats,
         second_beats=pair[1].beats,
-        rows=int(same.sum()),
+        rows=len(both.target),
         groups=len(np.unique(groups)),
-        only_first=len(pair[0].rows) - len(same),
-        only_second=len(pair[1].rows) - len(same),
-        other_target=int((~same).sum()),
+        only_first=len(pair[0].rows) - matching,
+        only_second=len(pair[1].rows) - matching,
+        other_target=both.lost,
         moved=int((folds[0] != folds[1]).sum()),
-        scores=paired_scores(target.to_numpy(), outputs[0], outputs[1], groups=groups),
+        scores=paired_scores(both.target, *both.outputs, groups=groups),
+        first_closer=examples[0],
+        second_closer=examples[1],
     )
+
+
+def _examples(
+    pair: tuple[HeldOut, HeldOut], both: _Rows, classes: Sequence[str]
+) -> tuple[list[Example], list[Example]]:
+    """The rows that the first, and that the second comes closer to by most."""
+    closer = closer_by(both.target, *both.outputs)
+    ids = [one[schema.ID].to_pylist() for one in both.rows]
+    ends = furthest_apart(closer, ids[0], most=_EXAMPLES)
+    places = [*ends[0], *ends[1]]
+    texts = [one.texts(list({its[place] for place in places})) for one, its in zip(pair, ids, strict=True)]
+
+    def said(side: int, place: int) -> Said:
+        item, outputs = ids[side][place], both.outputs[side][place]
+        value = float(outputs[int(both.target[place])] if classes else outputs[0])
+        return Said(item, texts[side].get(item) or "", value, classes[int(outputs.argmax())] if classes else "")
+
+    numbers, targets = (both.rows[0][name].to_pylist() for name in ("row", "target"))
+    first, second = (
+        [Example(numbers[at], targets[at], said(0, at), said(1, at), float(closer[at])) for at in end] for end in ends
+    )
+    return first, second
 
 
 def _outputs(outputs: np.ndarray, own: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -292,6 +362,7 @@ def _answer_pair(name: str, first: Asked, second: Asked, on: date) -> AnswerPair
         neither=int((~texts[0] & ~texts[1]).sum()),
         first_alone=int((texts[0] & ~texts[1]).sum()),
         second_alone=int((texts[1] & ~texts[0]).sum()),
+        whole=first.whole,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from seewhy import storage
+from seewhy.explain_images import PREDICTED, TRUE, class_asked
+from seewhy.failure import Fatal
 from seewhy.manifest import Rows, read_manifest
 from seewhy.progress import Reporter
 from seewhy.steps.once import once_a_run
@@ -51,5 +53,16 @@ def tell(study: Study, reporter: Reporter) -> None:
 
 
 def manifest_rows(study: Study) -> Rows:
-    """See `manifest.read_manifest`."""
-    return _read(study.manifest.model_dump_json(), study.limit)
+    """See `manifest.read_manifest`.
+
+    Raises:
+        Fatal: heat maps are asked for a class that no row has: better said now than after a training.
+    """
+    rows = _read(study.manifest.model_dump_json(), study.limit)
+    asked = class_asked(study.explain_images.explain) if study.has_image_path and rows.classes else None
+    if asked is not None and asked not in rows.classes:
+        raise Fatal(
+            f"explain_images.explain: there is no class {asked!r} in the column {study.manifest.target!r}; "
+            f"allowed: {PREDICTED}, {TRUE}, {', '.join(rows.classes)}"
+        )
+    return rows

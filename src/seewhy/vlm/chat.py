@@ -75,6 +75,30 @@ def latest_that_fit(turns: Sequence[Turn], fits: Callable[[Sequence[Turn]], bool
     return list(turns[dropped:])
 
 
+def request_after(
+    backend: object,
+    key: str,
+    image: bytes,
+    question: str,
+    turns: Sequence[Turn],
+    *,
+    template: str,
+    context: int | None = None,
+) -> tuple[Request, int]:
+    """A question about an image after as many of the latest turns as go into the model's context, and how many.
+
+    A backend that cannot count what its model reads is sent all of them.
+    """
+
+    def request(told: Sequence[Turn]) -> Request:
+        return Request(key, (image,), prompt_of(question, told, template=template))
+
+    if turns and isinstance(backend, KnowsItsContext):
+        fit = backend.fits
+        turns = latest_that_fit(turns, lambda told: fit(request(told), context=context))
+    return request(turns), len(turns)
+
+
 def _asked(template: str, question: str) -> str:
     return template.replace("{}", question)
 
