@@ -148,7 +148,7 @@ class VisionModel(Section):
     """That the service allows, for all workers together; None, here and for tokens: found out from its refusals."""
     tokens_per_minute: Annotated[float, Field(ge=1)] | None = None
     options: dict[str, Any] = {}
-    """Further keyword arguments of the backend's own: see HfBackend, or Settings in gemini.py, openai.py, vllm.py."""
+    """Further keyword arguments of the backend's own: see Settings in hf.py, gemini.py, openai.py, vllm.py."""
     resources: Resources = Resources()
 
     @model_validator(mode="after")

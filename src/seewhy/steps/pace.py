@@ -67,7 +67,8 @@ def price(study: Study, asked: VisionModel, *, batch: bool = False) -> Price | N
         if study.budget is None:
             return None
         raise Fatal(
-            f"a budget needs a price: {error}, as in prices: {{{asked.model}: {{in: 0.3, out: 2.5}}}}"
+            f"a budget needs a price: {error}, as in prices: {{{asked.model}: {{in: 0.3, out: 2.5}}}}, 0 and 0 for a "
+            "server of your own"
         ) from error
 
 

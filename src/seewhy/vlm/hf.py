@@ -1,6 +1,7 @@
 """Any image-text-to-text model of transformers, in batches on one device: BLIP-2, and models with a chat template."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,7 @@ from seewhy.vlm import checkpoint
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
 from seewhy.vlm.draw import DrawOne, uniforms
 from seewhy.vlm.opened import opened
+from seewhy.vlm.settings import dealt
 
 VERSION = 1
 """Goes up with every change of what the same model, image and prompt give."""
@@ -26,6 +28,34 @@ _NO_LIMIT = 10**9
 
 Row = tuple[int, Request, list[Image.Image]]
 """Place in the caller's list, the request, its decoded images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which model answers, and how it is run.
+
+    Attributes:
+        model: a folder, or a name on the Hugging Face Hub.
+        revision: branch, tag or commit on the Hub; None for the main branch.
+        dtype: ``auto`` (bfloat16 or float16 as the GPU can, float32 on a CPU), ``float32``, ``bfloat16``, ``float16``.
+        device: ``auto`` (the first GPU, else the CPU) or a torch device.
+        batch_size: rows that the model sees at once.
+        trust_remote_code: run code that the model brings along.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int = 16
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size {self.batch_size} is below 1")
 
 
 class HfBackend:
@@ -44,40 +74,23 @@ class HfBackend:
     a row that does not fit alone fails as transient ``out_of_memory``.
 
     Args:
-        model: a folder, or a name on the Hugging Face Hub.
-        revision: branch, tag or commit on the Hub; None for the main branch.
-        dtype: ``auto`` (bfloat16 or float16 as the GPU can, float32 on a CPU), ``float32``, ``bfloat16``, ``float16``.
-        device: ``auto`` (the first GPU, else the CPU) or a torch device.
-        batch_size: rows that the model sees at once.
-        temperature, top_p, max_new_tokens, seed: see ``Decoding``.
-        trust_remote_code: run code that the model brings along.
+        options: those of ``Settings`` and of ``Decoding``, by name.
 
     Raises:
+        TypeError: an unknown option, or no model.
+        ValueError: an option is out of range.
         Fatal: no such model, no right to read it, a missing package, weights that are not whole, or a model that
             takes no image and prompt. The message says what to do.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        revision: str | None = None,
-        dtype: str = "auto",
-        device: str = "auto",
-        batch_size: int = 16,
-        temperature: float = 1.0,
-        top_p: float = 0.95,
-        max_new_tokens: int = 1000,
-        seed: int = 0,
-        trust_remote_code: bool = False,
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size} is below 1")
-        self._decoding = Decoding(temperature, top_p, max_new_tokens, seed)
-        self._device = checkpoint.pick_device(device)
-        self._dtype = checkpoint.pick_dtype(dtype, self._device)
-        self._processor, self._network = checkpoint.load(model, revision, self._dtype, self._device, trust_remote_code)
-        self._batch_size = self._fits = batch_size
+    def __init__(self, **options: Any) -> None:
+        asked, self._decoding = dealt(options, Settings, Decoding)
+        self._device = checkpoint.pick_device(asked.device)
+        self._dtype = checkpoint.pick_dtype(asked.dtype, self._device)
+        self._processor, self._network = checkpoint.load(
+            asked.model, asked.revision, self._dtype, self._device, asked.trust_remote_code
+        )
+        self._batch_size = self._fits = asked.batch_size
         config = self._network.config
         self.default_prompt = default_prompt(config.model_type)
         self._blip2: bool = config.model_type == checkpoint.BLIP2
@@ -90,7 +103,7 @@ class HfBackend:
         self._context: int | None = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         told = self._processor.tokenizer.model_max_length  # a huge number where the tokenizer names none
         self._reads: int | None = self._context or (told if told < _NO_LIMIT else None)
-        self._check(model)
+        self._check(asked.model)
 
     def fits(self, request: Request, *, context: int | None = None) -> bool:
         """Whether images, prompt and the longest answer go into the model's context, and into `context` tokens.
@@ -267,21 +280,8 @@ def default_prompt(model_type: str) -> str:
     return "" if model_type == checkpoint.BLIP2 else DEFAULT_PROMPT
 
 
-def identity(
-    *,
-    model: str,
-    revision: str | None = None,
-    prompt: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    batch_size: int = 16,
-    temperature: float = 1.0,
-    top_p: float = 0.95,
-    max_new_tokens: int = 1000,
-    seed: int = 0,
-    trust_remote_code: bool = False,
-) -> dict[str, object]:
-    """All that changes an answer, from the arguments of ``HfBackend`` and the prompt; reads no weights from a hub.
+def identity(*, prompt: str | None = None, **options: Any) -> dict[str, object]:
+    """All that changes an answer, from the options of ``HfBackend`` and the prompt; reads no weights from a hub.
 
     ``revision`` comes out as the exact commit; a folder's files come out as a digest, and its path does not matter.
     ``device`` and ``batch_size`` change nothing but float noise, and are left out. ``dtype`` stays as it was asked
@@ -290,13 +290,14 @@ def identity(
     Raises:
         Fatal: no such model, or none that may be read.
     """
-    config, weights = checkpoint.describe(model, revision, trust_remote_code)
+    asked, decoding = dealt(options, Settings, Decoding)
+    config, weights = checkpoint.describe(asked.model, asked.revision, asked.trust_remote_code)
     return {
         "code": VERSION,
         **weights,
-        "dtype": dtype,
+        "dtype": asked.dtype,
         "prompt": default_prompt(config.model_type) if prompt is None else prompt,
-        **Decoding(temperature, top_p, max_new_tokens, seed).identity(),
+        **decoding.identity(),
     }
 
 

@@ -190,17 +190,18 @@ class Online:
         calls = self._calls
         async with self._slots:
             deadline = _now() + calls.total_timeout_sec
+            guess = 0 if calls.pace is None else self._guess(request)
             read: int | None = None
             written: int | None = None
             tried = 0
             while True:
                 tried += 1
                 try:
-                    deadline += await self._begin(request)
+                    deadline += await self._begin(guess)
                 except OutOfBudget as error:  # others are under way, and paid for
                     return Answer(None, Failure(TRANSIENT, NOT_ASKED, str(error)), None, read, written)
                 with work.call():
-                    reply = await self._call(request, min(calls.timeout_sec, deadline - _now()))
+                    reply = await self._call(request, min(calls.timeout_sec, deadline - _now()), guess)
                 read, written = _sum(read, reply.answer.tokens_in), _sum(written, reply.answer.tokens_out)
                 answer = replace(reply.answer, tokens_in=read, tokens_out=written)
                 failure = answer.failure
@@ -226,17 +227,17 @@ class Online:
                 f"minutes: {failure.reason}, {failure.detail}. What was answered is kept: run again when it is well"
             )
 
-    async def _begin(self, request: Request) -> float:
-        """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
+    async def _begin(self, guess: int) -> float:
+        """Seconds that a request had to wait until the pace let it begin, or the service wanted to be asked again."""
         start = _now()
         if self._calls.pace is not None:
-            read = math.ceil(self._guess(request) * self._guessed_low)
+            read = math.ceil(guess * self._guessed_low)
             await self._calls.pace.begin(read + self._most_written)
         while (wait := self._resume_at - _now()) > 0:
             await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
 
-    async def _call(self, request: Request, limit_sec: float) -> Reply:
+    async def _call(self, request: Request, limit_sec: float, guess: int) -> Reply:
         """One call that the pace let begin, and that it is told the end of, whatever that is."""
         reply = cut_off(Failure(TRANSIENT, "cut_off", "the job stopped"))
         try:
@@ -247,7 +248,7 @@ class Online:
         finally:
             read, written = reply.answer.tokens_in, reply.answer.tokens_out
             if self._calls.pace is not None:
-                self._guessed_low = max(self._guessed_low, (read or 0) / max(1, self._guess(request)))
+                self._guessed_low = max(self._guessed_low, (read or 0) / max(1, guess))
                 cost = (0, 0) if reply.free and read is None else (read, written)
                 await self._calls.pace.end(Outcome(reply.limited, reply.retry_after_sec, *cost))
         return reply
