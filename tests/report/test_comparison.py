@@ -152,6 +152,10 @@ def test_rows_where_the_two_differ_stand_with_picture_and_both_texts(tmp_path: P
     assert image.attributes["src"] == "images/aa.jpg"
     assert Image.open(tmp_path / "page" / image.attributes["src"]).size == (80, 120)
     assert page_of(tmp_path / "none", comparison()).all("details", "apart") == []
+    alike = text_model(second_closer=[example("aa", target=6.4), example("bb", target=6.4)])  # no spread to go by
+    page = page_of(tmp_path / "alike", comparison(models=[alike]))
+    assert page.one("details", "apart").all("p", "actual")[0].text == "rent 6.4 row 1,205"
+    assert page.one("details", "apart").all("span", "predicted")[0].text == "predicted 4.25"
 
 
 def test_rows_of_classes_say_what_each_took_them_for(tmp_path: Path) -> None:

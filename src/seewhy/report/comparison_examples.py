@@ -1,6 +1,6 @@
 """Rows that two studies predict differently, with their pictures: what each read, and what it made of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +49,7 @@ def picture_ids(comparison: Comparison) -> list[str]:
 def example_ends(pair: ModelPair, target: str, pictures: Mapping[str, Picture]) -> list[End]:
     """Of A and of B, those without a row left out."""
     both = (("A comes closer", pair.first_closer), ("B comes closer", pair.second_closer))
-    examples = [*pair.first_closer, *pair.second_closer]
-    given, made = _decimals(examples)
+    given, made = _decimals(pair)
     return [
         End(label, [_card(one, target, pictures, given=given, made=made) for one in rows])
         for label, rows in both
@@ -58,10 +57,12 @@ def example_ends(pair: ModelPair, target: str, pictures: Mapping[str, Picture]) 
     ]
 
 
-def _decimals(examples: Sequence[Example]) -> tuple[int, int]:
-    """Of targets and of predictions; those of classes are probabilities."""
-    targets = [one.target for one in examples if isinstance(one.target, float | int)]
-    return numbers.spread_decimals(np.asarray(targets, dtype=np.float64)) if targets else (2, 2)
+def _decimals(pair: ModelPair) -> tuple[int, int]:
+    """Of targets, no more than they have, and of predictions: as the typical miss asks for."""
+    made = numbers.decimals([one.first.value for one in pair.scores if one.metric == "rmse"])
+    targets = [one.target for one in (*pair.first_closer, *pair.second_closer) if isinstance(one.target, float | int)]
+    exact = (d for d in range(made) if np.allclose(np.round(targets, d), targets, rtol=0, atol=1e-9))
+    return next(exact, made), made
 
 
 def _card(example: Example, target: str, pictures: Mapping[str, Picture], *, given: int, made: int) -> Card:
