@@ -24,7 +24,7 @@ def documents(path: Path) -> list[Any]:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is: `manifest`, `kustomization`, `patch`, `study` or `runtime_env`; fails for anything else."""
+    """What a file is: `manifest`, `kustomization`, `patch`, `study`, `build` or `runtime_env`; fails for anything else."""
     found = documents(path)
     if path.name == "kustomization.yaml":
         return "kustomization"
@@ -36,6 +36,8 @@ def kind_of(path: Path) -> str:
         return "study"
     if len(found) == 1 and isinstance(found[0], dict) and "working_dir" in found[0]:
         return "runtime_env"
+    if path.name == "cloudbuild.yaml":
+        return "build"
     raise AssertionError(f"{path.relative_to(ROOT)} is nothing that the tests know how to check")
 
 

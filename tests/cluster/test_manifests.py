@@ -34,7 +34,7 @@ JOBS = [one for one in kustomizations() if one.parent.name == "jobs"]
 
 def test_every_file_is_something_that_is_checked() -> None:
     kinds = {kind_of(path) for path in files()}
-    assert kinds == {"manifest", "kustomization", "patch", "study", "runtime_env"}
+    assert kinds == {"manifest", "kustomization", "patch", "study", "build", "runtime_env"}
     assert {one["kind"] for _, one in all_documents(build=False)} == OURS | KUEUE | KUBERNETES - {"ConfigMap"}
 
 
@@ -55,7 +55,7 @@ def test_every_file_is_part_of_something_that_is_built() -> None:
             there = (path.parent / one).resolve()
             used.add(there / "kustomization.yaml" if there.is_dir() else there)
     alone = {one / "kustomization.yaml" for one in kustomizations()}
-    assert {path for path in files() if kind_of(path) not in ("study", "runtime_env")} == used | alone
+    assert {path for path in files() if kind_of(path) not in ("study", "build", "runtime_env")} == used | alone
 
 
 @pytest.mark.parametrize("path", of_kind("study"), ids=name)

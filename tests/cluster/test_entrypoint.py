@@ -1,0 +1,143 @@
+"""What the manifests start, started: the RayJob's entrypoint, submitted as KubeRay does, on nodes like its groups'.
+
+A head without CPUs that asks for a token, a node of the group cpu, and one of the group gpu that comes only when the
+study waits for it. GPUs and memory are what Ray is told, so the study's own `resources` are scheduled as they stand.
+"""
+
+import csv
+import io
+import json
+import shlex
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from seewhy import storage
+from tests.cluster.manifests import CLUSTER, ROOT, Document, documents, groups, needs_kubectl
+from tests.cluster.test_fit import CLUSTER_FILE, JOB_FILE, autoscaling, in_project
+from tests.ray_head import BIN, Head, ask, running_head
+from tests.train.encoders import save_tiny_bert
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+OVERLAY = CLUSTER / "overlays" / "gpu-l4"
+TOKEN = uuid.uuid4().hex
+
+
+def node_options(kind: dict[str, Any]) -> dict[str, object]:
+    """`ray start` for a node of a group, as the autoscaler sees it."""
+    resources = dict(kind["resources"])
+    options = {"num-cpus": resources.pop("CPU"), "num-gpus": resources.pop("GPU", 0), "memory": resources.pop("memory")}
+    return {**options, "resources": json.dumps(resources)}
+
+
+@pytest.fixture(scope="module")
+def head(bucket: str) -> Iterator[Head]:
+    """The head as its group's rayStartParams and env make it; the emulated bucket's address is in its env too."""
+    group = groups(documents(CLUSTER_FILE)[0]["spec"])["head"]
+    [container] = group["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    with running_head(group["rayStartParams"], token=TOKEN, variables=variables) as one:
+        yield one
+
+
+def test_who_has_no_token_is_refused(head: Head) -> None:
+    assert ask(f"{head.address}/api/jobs/") == 401
+    assert ask(f"{head.address}/api/jobs/", token="guessed") == 403
+    assert ask(f"{head.address}/api/jobs/", token=TOKEN) == 200
+    asked = subprocess.run(
+        [BIN / "ray", "job", "list", "--address", head.address],
+        env={**head.env, "RAY_AUTH_TOKEN": "guessed"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert asked.returncode != 0
+
+
+def small_study(folder: Path) -> Document:
+    """The overlay's study with its `resources` as they stand, and models that take seconds."""
+    study = yaml.safe_load((OVERLAY / "study.yaml").read_text())
+    study["caption"] |= {"backend": "fake", "model": None}
+    study["train_text"] |= {"encoder": save_tiny_bert(folder / "encoder"), "epochs": 1, "folds": 2}
+    study["explain_words"] |= {"max_evals": 4, "sample": 12}
+    study["manifest"]["keep"] = []
+    return study
+
+
+def put_study(folder: Path, url: str) -> str:
+    """A table of 24 pictures with the study beside it, in the bucket."""
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(["Poster", "Rating"])
+    for number in range(24):
+        picture = io.BytesIO()
+        Image.new("RGB", (32, 32), (10 * number, 255 - 10 * number, 60)).save(picture, "PNG")
+        storage.write_whole(f"{url}/{number}.png", picture.getvalue())
+        rows.writerow([f"{number}.png", number / 4])
+    storage.write_whole(f"{url}/films.csv", table.getvalue().encode())
+    storage.write_whole(f"{url}/study.yaml", yaml.safe_dump(small_study(folder)).encode())
+    return f"{url}/study.yaml"
+
+
+def submitted(head: Head, entrypoint: str) -> str:
+    """Submits as KubeRay's submitter does, through a shell, and returns the submission's id."""
+    name = f"study-{uuid.uuid4().hex[:6]}"
+    command = f"ray job submit --address {head.address} --no-wait --submission-id {name} -- {entrypoint} ;"
+    subprocess.run(["/bin/bash", "-c", command], env=head.env, check=True, capture_output=True, timeout=120)
+    return name
+
+
+def job_says(head: Head, verb: str, name: str) -> str:
+    command = [BIN / "ray", "job", verb, "--address", head.address, name]
+    return subprocess.run(command, env=head.env, capture_output=True, text=True, timeout=60).stdout
+
+
+@needs_kubectl
+def test_the_entrypoint_runs_the_study_and_waits_for_the_nodes_that_it_needs(
+    head: Head, bucket: str, tmp_path: Path
+) -> None:
+    python, script, _ = documents(JOB_FILE)[0]["spec"]["entrypoint"].split()
+    study = put_study(tmp_path, f"{bucket}/films-{uuid.uuid4().hex[:6]}")
+    kinds = autoscaling(OVERLAY)["available_node_types"]
+    head.add_node("cpu", node_options(kinds["cpu"]))
+    name = submitted(head, f"{python} {shlex.quote(str(in_project(script)))} {study}")
+
+    until = time.monotonic() + 300
+    while "caption: 24 rows to do" not in (said := job_says(head, "logs", name)):
+        assert time.monotonic() < until, said + head.said()
+        assert "FAILED" not in job_says(head, "status", name), said
+        time.sleep(1)
+    time.sleep(5)
+    assert "RUNNING" in job_says(head, "status", name), job_says(head, "logs", name)
+    assert "caption: 24 of 24" not in job_says(head, "logs", name), "there was a GPU before there was one"
+
+    head.add_node("gpu", node_options(kinds["gpu"]))
+    while not {"SUCCEEDED", "FAILED", "STOPPED"} & set(
+        job_says(head, "status", name).upper().replace("'", " ").split()
+    ):
+        assert time.monotonic() < until, job_says(head, "logs", name)
+        time.sleep(1)
+    said = job_says(head, "logs", name)
+    assert "SUCCEEDED" in job_says(head, "status", name).upper(), said
+    assert "train_text: done in" in said
+    report = storage.join(study.removesuffix("/study.yaml"), "out", "report", "index.html")
+    assert "What moves a film" in storage.read_whole(report).decode()
+
+
+def test_a_runtime_environment_takes_the_project_along(head: Head) -> None:
+    """README's way to try a change without an image: jobs and the package itself come from this folder."""
+    script = "import os, seewhy; print('from', seewhy.__file__, os.path.exists('jobs/run.py'))"
+    command = [BIN / "ray", "job", "submit", "--address", head.address]
+    command += ["--runtime-env", "cluster/runtime-env.yaml", "--", "python", "-c", shlex.quote(script)]
+    done = subprocess.run(command, env=head.env, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("from ")]
+    assert "_ray_pkg_" in line
+    assert line.endswith(" True")
