@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 BIN = Path(sys.executable).parent
 MARK = "SEEWHY_TEST_HEAD"
@@ -34,6 +35,7 @@ class Head:
 
     Attributes:
         address: of its dashboard and job server.
+        metrics_ports: on which its nodes show their metrics.
         env: the environment to reach it in; every process of it has the same.
     """
 
@@ -42,10 +44,12 @@ class Head:
     port: int
     folder: Path
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    metrics_ports: list[int] = field(default_factory=list)
 
     def add_node(self, name: str, options: Mapping[str, object]) -> None:
         """A node that joins the head, with the options of `ray start`; its object store is small all the same."""
         agent, agent_grpc, metrics = free_ports(3)
+        self.metrics_ports.append(metrics)
         own = {
             "address": f"127.0.0.1:{self.port}",
             "node-ip-address": "127.0.0.1",
@@ -83,6 +87,7 @@ def running_head(
     dropped = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     env |= {MARK: mark, "RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    env |= {"RAY_prestart_worker_first_driver": "0"}  # else a process for each CPU that the head only says it has
     env |= variables
     if token is not None:
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
@@ -97,7 +102,7 @@ def running_head(
         "include-dashboard": "true",
         "temp-dir": folder,
     }
-    head = Head(f"http://127.0.0.1:{dashboard}", env, port, folder)
+    head = Head(f"http://127.0.0.1:{dashboard}", env, port, folder, metrics_ports=[metrics])
     try:
         head.start("head", {**options, **own}, "--head")
         _wait(head)
@@ -116,12 +121,21 @@ def free_ports(count: int) -> list[int]:
 
 def ask(url: str, *, token: str | None = None) -> int:
     """The status of a GET, refusals included."""
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
+        with _open(url, token) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def read(url: str, *, token: str | None = None) -> bytes:
+    with _open(url, token) as answer:
+        return answer.read()
+
+
+def _open(url: str, token: str | None) -> Any:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
 
 
 def _wait(head: Head, *, at_most_sec: float = 90) -> None:

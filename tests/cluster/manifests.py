@@ -24,7 +24,7 @@ def documents(path: Path) -> list[Any]:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is: `manifest`, `kustomization`, `patch`, `study`, `build` or `runtime_env`; fails for anything else."""
+    """What a file is: `manifest`, `kustomization`, `patch`, `study`, `build` or `runtime_env`. No other is known."""
     found = documents(path)
     if path.name == "kustomization.yaml":
         return "kustomization"

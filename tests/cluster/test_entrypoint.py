@@ -20,14 +20,16 @@ import yaml
 from PIL import Image
 
 from seewhy import storage
+from seewhy.metrics import ROWS
 from tests.cluster.manifests import CLUSTER, ROOT, Document, documents, groups, needs_kubectl
 from tests.cluster.test_fit import CLUSTER_FILE, JOB_FILE, autoscaling, in_project
-from tests.ray_head import BIN, Head, ask, running_head
+from tests.ray_head import BIN, Head, ask, read, running_head
 from tests.train.encoders import save_tiny_bert
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 OVERLAY = CLUSTER / "overlays" / "gpu-l4"
 TOKEN = uuid.uuid4().hex
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 def node_options(kind: dict[str, Any]) -> dict[str, object]:
@@ -43,6 +45,7 @@ def head(bucket: str) -> Iterator[Head]:
     group = groups(documents(CLUSTER_FILE)[0]["spec"])["head"]
     [container] = group["template"]["spec"]["containers"]
     variables = {one["name"]: one["value"] for one in container["env"]}
+    variables["RAY_metrics_report_interval_ms"] = "1000"
     with running_head(group["rayStartParams"], token=TOKEN, variables=variables) as one:
         yield one
 
@@ -94,9 +97,24 @@ def submitted(head: Head, entrypoint: str) -> str:
     return name
 
 
-def job_says(head: Head, verb: str, name: str) -> str:
-    command = [BIN / "ray", "job", verb, "--address", head.address, name]
-    return subprocess.run(command, env=head.env, capture_output=True, text=True, timeout=60).stdout
+def state(head: Head, name: str) -> str:
+    return json.loads(read(f"{head.address}/api/jobs/{name}", token=TOKEN))["status"]
+
+
+def said(head: Head, name: str) -> str:
+    return json.loads(read(f"{head.address}/api/jobs/{name}/logs", token=TOKEN))["logs"]
+
+
+def metrics(head: Head) -> dict[str, float]:
+    """What Prometheus would read of ours on all nodes: ``name{tag="value",...}`` -> value."""
+    lines = [
+        line for port in head.metrics_ports for line in read(f"http://127.0.0.1:{port}/metrics").decode().splitlines()
+    ]
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("ray_seewhy_")}
+
+
+def is_metric(line: str, name: str, **tags: str) -> bool:
+    return line.startswith(f"ray_{name}_total{{") and all(f'{tag}="{value}"' in line for tag, value in tags.items())
 
 
 @needs_kubectl
@@ -109,26 +127,31 @@ def test_the_entrypoint_runs_the_study_and_waits_for_the_nodes_that_it_needs(
     head.add_node("cpu", node_options(kinds["cpu"]))
     name = submitted(head, f"{python} {shlex.quote(str(in_project(script)))} {study}")
 
-    until = time.monotonic() + 300
-    while "caption: 24 rows to do" not in (said := job_says(head, "logs", name)):
-        assert time.monotonic() < until, said + head.said()
-        assert "FAILED" not in job_says(head, "status", name), said
-        time.sleep(1)
-    time.sleep(5)
-    assert "RUNNING" in job_says(head, "status", name), job_says(head, "logs", name)
-    assert "caption: 24 of 24" not in job_says(head, "logs", name), "there was a GPU before there was one"
+    until = time.monotonic() + 540
 
+    def wait_for(line: str) -> None:
+        while line not in said(head, name) and state(head, name) not in ENDED:
+            assert time.monotonic() < until, said(head, name) + head.said()
+            time.sleep(1)
+        assert line in said(head, name), said(head, name)
+
+    wait_for("caption: 24 rows to do")
+    time.sleep(5)
+    assert state(head, name) == "RUNNING"
+    assert "caption: 24 of 24" not in said(head, name), "there was a GPU before there was one"
     head.add_node("gpu", node_options(kinds["gpu"]))
-    while not {"SUCCEEDED", "FAILED", "STOPPED"} & set(
-        job_says(head, "status", name).upper().replace("'", " ").split()
-    ):
-        assert time.monotonic() < until, job_says(head, "logs", name)
+    wait_for("train_text: done in")
+    wait_for("report: ")
+    while state(head, name) not in ENDED:
+        assert time.monotonic() < until, said(head, name)
         time.sleep(1)
-    said = job_says(head, "logs", name)
-    assert "SUCCEEDED" in job_says(head, "status", name).upper(), said
-    assert "train_text: done in" in said
+    assert state(head, name) == "SUCCEEDED", said(head, name)
     report = storage.join(study.removesuffix("/study.yaml"), "out", "report", "index.html")
     assert "What moves a film" in storage.read_whole(report).decode()
+    shown = metrics(head)
+    for line in shown:
+        print(line)
+    assert sum(value for line, value in shown.items() if is_metric(line, ROWS, stage="fetch", outcome="ok")) == 24
 
 
 def test_a_runtime_environment_takes_the_project_along(head: Head) -> None:
