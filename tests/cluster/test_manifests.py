@@ -27,6 +27,7 @@ from tests.cluster.manifests import (
 from tests.cluster.operator_rules import cluster_mistakes, job_mistakes, queue_mistakes
 
 OURS = {"RayJob", "RayCluster"}
+GOOGLE = {"PodMonitoring"}  # whose schema is Google's alone
 KUEUE = {"ResourceFlavor", "ClusterQueue", "LocalQueue"}
 KUBERNETES = {"Namespace", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Job"}
 JOBS = [one for one in kustomizations() if one.parent.name == "jobs"]
@@ -35,7 +36,7 @@ JOBS = [one for one in kustomizations() if one.parent.name == "jobs"]
 def test_every_file_is_something_that_is_checked() -> None:
     kinds = {kind_of(path) for path in files()}
     assert kinds == {"manifest", "kustomization", "patch", "study", "build", "runtime_env"}
-    assert {one["kind"] for _, one in all_documents(build=False)} == OURS | KUEUE | KUBERNETES - {"ConfigMap"}
+    assert {one["kind"] for _, one in all_documents(build=False)} == OURS | KUEUE | GOOGLE | KUBERNETES - {"ConfigMap"}
 
 
 def test_the_overlays_that_the_readme_names_are_there() -> None:
