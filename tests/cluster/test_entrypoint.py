@@ -93,7 +93,8 @@ def submitted(head: Head, entrypoint: str) -> str:
     """Submits as KubeRay's submitter does, through a shell, and returns the submission's id."""
     name = f"study-{uuid.uuid4().hex[:6]}"
     command = f"ray job submit --address {head.address} --no-wait --submission-id {name} -- {entrypoint} ;"
-    subprocess.run(["/bin/bash", "-c", command], env=head.env, check=True, capture_output=True, timeout=120)
+    done = subprocess.run(["/bin/bash", "-c", command], env=head.env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
     return name
 
 
