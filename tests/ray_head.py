@@ -138,7 +138,7 @@ def _open(url: str, token: str | None) -> Any:
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
 
 
-def _wait(head: Head, *, at_most_sec: float = 90) -> None:
+def _wait(head: Head, *, at_most_sec: float = 180) -> None:
     until = time.monotonic() + at_most_sec
     while True:
         with contextlib.suppress(urllib.error.URLError, OSError):
