@@ -87,7 +87,8 @@ def running_head(
     dropped = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     env |= {MARK: mark, "RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    env |= {"RAY_prestart_worker_first_driver": "0"}  # else a process for each CPU that the head only says it has
+    # No process for each CPU that the head only says it has; and time to start where others have the machine.
+    env |= {"RAY_prestart_worker_first_driver": "0", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150"}
     env |= variables
     if token is not None:
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}

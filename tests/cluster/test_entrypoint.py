@@ -90,10 +90,13 @@ def put_study(folder: Path, url: str) -> str:
 
 
 def submitted(head: Head, entrypoint: str) -> str:
-    """Submits as KubeRay's submitter does, through a shell, and returns the submission's id."""
+    """Submits as KubeRay's submitter does: through a shell, and again while the head's agent is not there yet."""
     name = f"study-{uuid.uuid4().hex[:6]}"
     command = f"ray job submit --address {head.address} --no-wait --submission-id {name} -- {entrypoint} ;"
-    done = subprocess.run(["/bin/bash", "-c", command], env=head.env, capture_output=True, text=True, timeout=180)
+    for _ in range(10):
+        done = subprocess.run(["/bin/bash", "-c", command], env=head.env, capture_output=True, text=True, timeout=180)
+        if "No available agent" not in done.stderr:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     return name
 
