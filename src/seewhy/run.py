@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
+from seewhy.metrics import Meter
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -217,6 +218,7 @@ class _Worker:
     def __init__(
         self, stage: type[Stage], stage_args: dict[str, Any], source: Source, table: Table, generation: int
     ) -> None:
+        self._meter = Meter(table.url.rsplit("/", 2)[-2])
         self._source = source
         self._table = table
         self._generation = generation
@@ -229,6 +231,7 @@ class _Worker:
             self._stopped = f"{stage.__name__} cannot be set up so: {error}"
 
     def __call__(self, keys: pa.Table) -> pa.Table:
+        self._meter.mark("wait")
         counts = dict.fromkeys(("ok", *KINDS), 0)
         try:
             if self._stopped is None:
@@ -241,14 +244,19 @@ class _Worker:
     def _commit(self, keys: pa.Table) -> dict[str, int]:
         kinds = self._table.committed(keys.column(ID), generation=self._generation)
         if kinds is None:
-            rows = self._stage(read_block(self._source, keys))
+            batch = read_block(self._source, keys)
+            self._meter.mark("read")
+            rows = self._stage(batch)
+            self._meter.mark("stage")
             check_ids(self._stage, keys, rows)
             rows = self._asked(rows)
+            self._meter.tokens(rows)
             if len(rows):
                 self._table.append(rows, generation=self._generation, block=keys.column(ID))
             kinds = rows.column(ERROR_KIND)
+        self._meter.mark("write")
         outcomes = [kind or "ok" for kind in kinds.to_pylist()]
-        return {name: outcomes.count(name) for name in ("ok", *KINDS)}
+        return self._meter.rows({name: outcomes.count(name) for name in ("ok", *KINDS)})
 
     def _asked(self, rows: pa.Table) -> pa.Table:
         """Without those that nobody was asked about: they have no outcome, and the next run finds them missing."""
