@@ -155,6 +155,8 @@ def _write_words(base: str, table: pa.Table) -> None:
 def identity(study: Study) -> str:
     """Names all that the report shows."""
     shown = study.model_dump(include={"title", "question", "path", "report", "manifest"}, mode="json")
+    if study.manifest.video is None:  # a report of images shows what it showed before there were videos
+        del shown["manifest"]["video"]
     parts: list[Any] = [__version__, shown]
     if study.has_text_path:
         parts.append(text_identity(study, gather(study, step="report")))
@@ -162,7 +164,7 @@ def identity(study: Study) -> str:
         parts.append(photo_identity(study, gather_photos(study, step="report")))
     if study.has_texts:
         losses = gather_texts(study, TEXT, step="report").losses
-        parts.append([losses, study.manifest.image and fetch.table(study).done_mark()])
+        parts.append([losses, study.manifest.media and fetch.table(study).done_mark()])
     parts += [digest(probe.config(study, gather_texts(study, kind, step="report"))) for kind in kinds(study)]
     return digest(parts)
 

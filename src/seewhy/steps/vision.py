@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import caption, describe
+from seewhy import caption, caption_video, describe
 from seewhy.caption import Caption, CaptionRequests
+from seewhy.caption_video import CaptionVideos, VideoRequests
 from seewhy.describe import Describe, DescribeRequests
 from seewhy.prices import Price, format_usd
 from seewhy.progress import Reporter
@@ -64,6 +65,7 @@ class Asking:
 
 _BY_BATCH: dict[type[Stage], tuple[Callable[..., Asks], tuple[str, ...]]] = {
     Caption: (CaptionRequests, caption.SHOWN),
+    CaptionVideos: (VideoRequests, caption_video.SHOWN),
     Describe: (DescribeRequests, describe.SHOWN),
 }
 """Stage -> what makes its rows requests, and which of its arguments that takes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,9 @@ from google.genai import errors, types
 
 from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import retry_after_sec
-from seewhy.images import BadImage
+from seewhy.images import MIMES, BadImage
 from seewhy.vlm import online
-from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, MOST_INLINE_BYTES, Answer, Decoding, Media, Request, answered
 from seewhy.vlm.online import Calls, Online, Reply, refused
 from seewhy.vlm.settings import dealt
 
@@ -33,6 +34,18 @@ BLOCKS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IM
 
 TOKENS_AN_IMAGE = 1100
 """A guess, until the first answers tell: four tiles of 258 tokens, as of a photo of some 1,500 x 1,500 pixels."""
+
+MOST_A_SECOND = 330
+"""Tokens of a second of video at most: one frame (258; 280 for a Gemini 3 at high resolution), sound (32), and a time
+stamp. See https://ai.google.dev/gemini-api/docs/video-understanding and .../media-resolution, as of November 2026: they
+speak of about 300 in all, of 100 at low resolution, and of 70 a frame where a model's default is lower."""
+MOST_A_VIDEO = 1_048_576
+"""Of a video whose length nobody knows: the longest context there is, which is about an hour."""
+
+VIDEO_TYPES = ("video/mp4", "video/quicktime", "video/3gpp", "video/webm", "video/mpeg")
+"""Of those that are told here, what the service reads: see "MIME types" on
+https://docs.cloud.google.com/vertex-ai/generative-ai/docs/multimodal/video-understanding, as of November 2026."""
+IMAGE_TYPES = tuple(MIMES.values())
 
 GS = "gs://"
 STORED_TYPES = {
@@ -89,8 +102,9 @@ class GeminiBackend:
     """Answers requests with a Gemini model on Vertex AI, by ``generateContent``, many at once.
 
     Images go inline; one that is a string is the gs:// URI of an object that the service fetches itself, and may be a
-    video. Safety filters: an answer that they hold back is a rejected row and never an empty text. A model that thinks
-    spends ``max_new_tokens`` on its thoughts too.
+    video. ``Media`` are videos, inline or by URI, and images by URI, whose type is known. Safety filters: an answer
+    that they hold back is a rejected row and never an empty text. A model that thinks spends ``max_new_tokens`` on its
+    thoughts too.
 
     Failures, beside those of ``images.decode`` (bad_input):
         rejected: prompt_blocked_* and answer_blocked_* with the service's word for why (safety, recitation, ...),
@@ -98,8 +112,8 @@ class GeminiBackend:
             because the model's thinking counts), empty_answer
         transient, once all tries are spent: http_429, http_5xx, those of ``online.by_error``, malformed_answer,
             no_candidates, unfinished, credentials_unreachable
-        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI),
-            http_404 of a request with a gs:// URI
+        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI or
+            a video), too_large_inline (a video), http_404 of a request with a gs:// URI
 
     Args:
         options: those of ``Settings``, of ``Decoding`` and of ``online.Calls``, by name.
@@ -117,7 +131,7 @@ class GeminiBackend:
         self.max_images = MANY_IMAGES
         self._model, self._location = asked.model, asked.location
         self._config = generation_config(asked, decoding)
-        self._online = Online(self._ask, self._guess, decoding.max_new_tokens, self._end, calls)
+        self._online = Online(self._ask, tokens_to_read, decoding.max_new_tokens, self._end, calls)
         credentials, self._project = credentials_of(asked.credentials, asked.project)
         self._client = genai.Client(
             vertexai=True,
@@ -141,9 +155,6 @@ class GeminiBackend:
 
     async def _end(self) -> None:
         await self._client.aio.aclose()
-
-    def _guess(self, request: Request) -> int:
-        return TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
 
     async def _ask(self, request: Request) -> Reply:
         if not request.images:
@@ -171,7 +182,7 @@ class GeminiBackend:
     def _refused(self, error: errors.APIError, request: Request) -> Reply:
         """By status alone. A 404 for what holds a gs:// URI may mean either, and leaves the job to its failed rows."""
         said = f"{error.code} {error.status}: {error.message}"
-        stored = any(isinstance(image, str) for image in request.images)
+        stored = any(isinstance(_content(image), str) for image in request.images)
         if error.code in (401, 403):
             raise Fatal(
                 f"Vertex AI refuses the credentials for project {self._project!r}: {said}. Log in again (gcloud auth "
@@ -281,8 +292,28 @@ def _ratings(judged: dict[str, Any]) -> str:
     return f" ({named})" if named else ""
 
 
-def part_of(image: bytes | str) -> types.Part:
-    """An image as a part of a request; BadImage where it cannot be sent."""
+def tokens_to_read(request: Request) -> int:
+    """About how many tokens the model will read; of a video as many as it can come to."""
+    shown = sum(_most_tokens(one) if isinstance(one, Media) else TOKENS_AN_IMAGE for one in request.images)
+    return shown + len(request.prompt) // 4
+
+
+def _most_tokens(media: Media) -> int:
+    if not media.is_video:
+        return TOKENS_AN_IMAGE
+    if media.seconds is None:
+        return MOST_A_VIDEO
+    return min(MOST_A_VIDEO, MOST_A_SECOND * (math.ceil(media.seconds) + 1))  # both ends of a second are frames
+
+
+def _content(image: bytes | str | Media) -> bytes | str:
+    return image.content if isinstance(image, Media) else image
+
+
+def part_of(image: bytes | str | Media) -> types.Part:
+    """An image or a video as a part of a request; BadImage where it cannot be sent."""
+    if isinstance(image, Media):
+        return _part_of_media(image)
     if isinstance(image, str):
         known = STORED_TYPES.get(image.rpartition(".")[2].lower())
         if not image.startswith(GS) or known is None:
@@ -292,6 +323,20 @@ def part_of(image: bytes | str) -> types.Part:
         return types.Part(file_data=types.FileData(file_uri=image, mime_type=known))
     mime, data = online.picture(image)
     return types.Part(inline_data=types.Blob(mime_type=mime, data=data))
+
+
+def _part_of_media(media: Media) -> types.Part:
+    allowed = VIDEO_TYPES if media.is_video else IMAGE_TYPES
+    if media.mime not in allowed:
+        raise BadImage("unknown_type", f"{media.mime}; the service reads {', '.join(allowed)}")
+    if isinstance(media.content, str):
+        return types.Part(file_data=types.FileData(file_uri=media.content, mime_type=media.mime))
+    if len(media.content) > MOST_INLINE_BYTES:
+        raise BadImage(
+            "too_large_inline",
+            f"{len(media.content)} bytes, {MOST_INLINE_BYTES} fit into a request: put it at a gs:// URI",
+        )
+    return types.Part(inline_data=types.Blob(mime_type=media.mime, data=media.content))
 
 
 def credentials_of(credentials: Any, project: str | None) -> tuple[Any, str]:

@@ -28,7 +28,7 @@ from google.genai import errors, types
 from seewhy.failure import TRANSIENT, Failure, Fatal
 from seewhy.images import BadImage
 from seewhy.vlm import gemini, online
-from seewhy.vlm.base import Answer, Decoding, Request
+from seewhy.vlm.base import Answer, Decoding, Media, Request
 from seewhy.vlm.gemini import Settings
 from seewhy.vlm.online import Calls
 from seewhy.vlm.settings import dealt
@@ -116,11 +116,10 @@ def request_line(request: Request, shared: Mapping[str, Any]) -> Line | Failure:
     text = json.dumps({"key": request.id, "request": body}, ensure_ascii=False, separators=(",", ":"))
     digest = _digest(body)
     assert digest is not None
-    tokens = gemini.TOKENS_AN_IMAGE * len(request.images) + len(request.prompt) // 4
-    return Line(text.encode("utf-8", "replace") + b"\n", digest, tokens)
+    return Line(text.encode("utf-8", "replace") + b"\n", digest, gemini.tokens_to_read(request))
 
 
-def _part(image: bytes | str) -> dict[str, Any]:
+def _part(image: bytes | str | Media) -> dict[str, Any]:
     part = gemini.part_of(image)
     if part.inline_data is None:
         return part.model_dump(mode="json", by_alias=True, exclude_none=True)

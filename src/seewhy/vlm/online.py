@@ -20,7 +20,7 @@ from seewhy.fetch.connection import BEFORE_SENDING, reason_of
 from seewhy.fetch.reasons import by_status
 from seewhy.images import ORIENTATION_TAG, UPRIGHT, decode
 from seewhy.overlay import encode_jpeg
-from seewhy.vlm.base import Answer, Request
+from seewhy.vlm.base import Answer, Media, Request
 from seewhy.vlm.pace import Outcome, OutOfBudget, Pace
 
 T = TypeVar("T")
@@ -111,7 +111,8 @@ class Online:
 
     Args:
         ask: one call. Raises ``Fatal`` for what stops the job and nothing else; may be cancelled at any time.
-        guess: about how many tokens a request will have the model read; asked until one has been answered.
+        guess: about how many tokens a request will have the model read; asked until one has been answered, and of
+            each request with a video.
         most_written: tokens that the model may write.
         end: closes what `ask` holds open; awaited on the loop, by ``close``.
         calls: how many at once, how often, how long.
@@ -187,10 +188,16 @@ class Online:
         """Seconds that the request had to wait until the pace let it begin, or the service wanted to be asked again."""
         start = _now()
         if self._calls.pace is not None:
-            await self._calls.pace.begin((self._most_read or self._guess(request)) + self._most_written)
+            await self._calls.pace.begin(self._will_read(request) + self._most_written)
         while (wait := self._resume_at - _now()) > 0:
             await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
+
+    def _will_read(self, request: Request) -> int:
+        """Videos differ by their length: what others came to says nothing of one."""
+        if any(isinstance(one, Media) and one.is_video for one in request.images):
+            return self._guess(request)
+        return self._most_read or self._guess(request)
 
     async def _call(self, request: Request, limit_sec: float) -> Reply:
         """One call that the pace let begin, and that it is told the end of, whatever that is."""
