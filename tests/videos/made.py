@@ -1,5 +1,6 @@
 """Videos made by PyAV whose frames have known colours, and the same with lies in their headers."""
 
+import io
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -65,6 +66,24 @@ def video(
             file.mux(voice.encode(None))
         file.close()
         return Path(kept.name).read_bytes()
+
+
+def growing(small: int, large: int) -> bytes:
+    """An AVI of JPEGs: so many of 64 x 48 pixels, and then so many of 640 x 480."""
+    pieces = []
+    for count, size in ((small, (64, 48)), (large, (640, 480))):
+        with av.open(io.BytesIO(video(count, form="avi", codec="mjpeg", size=size)), format="avi") as file:
+            pieces += [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    out = io.BytesIO()
+    with av.open(out, "w", format="avi") as file:
+        stream = file.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for place, piece in enumerate(pieces):
+            packet = av.Packet(piece)
+            packet.pts = packet.dts = place
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, True
+            file.mux(packet)
+    return out.getvalue()
 
 
 def colour(picture: np.ndarray) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seewhy.videos.container import HEAD_BYTES, container_of
+from seewhy.videos.container import HEAD_BYTES, container_of, is_cut
 from tests.videos.made import video
 
 
@@ -42,6 +42,16 @@ def test_of_what_is_written_by_ffmpeg(form: str, codec: str, name: str) -> None:
 )
 def test_what_is_no_video_is_none(head: bytes) -> None:
     assert container_of(head) is None
+
+
+@pytest.mark.parametrize(("form", "codec"), [("mp4", "libx264"), ("mov", "mjpeg"), ("avi", "mpeg4")])
+def test_a_file_without_its_end_is_cut(form: str, codec: str) -> None:
+    data = video(20, form=form, codec=codec)
+    found = container_of(data)
+    assert found is not None
+    assert not is_cut(data, found)
+    assert not is_cut(data + bytes(3), found)
+    assert all(is_cut(data[:-left], found) for left in (1, 100, len(data) // 2))
 
 
 def test_an_old_quicktime_file_has_no_brand() -> None:

@@ -15,6 +15,7 @@ from seewhy.videos.decoder import Decoder
 from tests.videos.made import (
     at,
     colour,
+    growing,
     video,
     with_claimed_frames,
     with_claimed_jpeg_size,
@@ -174,6 +175,15 @@ def test_limits_hold_for_what_is_claimed(decoder: Decoder) -> None:
     decoder.close()
     assert time.monotonic() - start < 20
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 700_000  # KiB
+
+
+def test_frames_that_grow_in_the_middle_are_refused(decoder: Decoder) -> None:
+    """The container and the first frames say 64 x 48, the later frames 640 x 480."""
+    data = growing(small=4, large=16)
+    assert reason(Decoder(max_pixels=10_000).look(data, AVI, size_px=640)) == ("bad_input", "corrupt")
+    looked = decoder.look(data, AVI, size_px=640)
+    assert not isinstance(looked, Failure)
+    assert looked.middle.shape == (480, 640, 3)
 
 
 def test_a_size_that_only_the_container_claims_is_not_believed(decoder: Decoder) -> None:

@@ -57,11 +57,11 @@ def describe_object(source: str, *, roots: tuple[str, ...], video: bool) -> Desc
         return _unseen(source, video) if failure.reason in ("forbidden", "http_401", "http_403") else failure
     if not head:
         return Failure(BAD_INPUT, "empty", "0 bytes")
-    container = container_of(head) if video else None
-    format_ = (container and container.name) if video else format_of(head)
-    if format_ is None:
-        return no_video(head) if video else _no_image(head)
-    return Described(_identity(source, facts), format_)
+    if video:
+        container = container_of(head)
+        return no_video(head) if container is None else Described(_identity(source, facts), container.name)
+    format_ = format_of(head)
+    return _no_image(head) if format_ is None else Described(_identity(source, facts), format_)
 
 
 def _identity(source: str, facts: dict[str, Any]) -> str:

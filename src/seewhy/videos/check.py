@@ -6,7 +6,7 @@ from seewhy.failure import BAD_INPUT, Failure
 from seewhy.images import WEB_PAGE
 from seewhy.near_duplicates import fingerprint
 from seewhy.overlay import encode_jpeg
-from seewhy.videos.container import CONTAINERS, HEAD_BYTES, container_of
+from seewhy.videos.container import CONTAINERS, HEAD_BYTES, container_of, is_cut
 from seewhy.videos.decoder import Decoder
 
 FRAME_PX = 800
@@ -50,7 +50,8 @@ def check_video(data: bytes, decoder: Decoder, *, max_bytes: int) -> CheckedVide
         return no_video(data)
     looked = decoder.look(data, container, size_px=FRAME_PX)
     if isinstance(looked, Failure):
-        return looked
+        cut = looked.reason in ("bad_header", "no_video_stream", "no_frames", "corrupt") and is_cut(data, container)
+        return Failure(BAD_INPUT, "truncated", looked.detail) if cut else looked
     return CheckedVideo(
         format=container.name,
         width=looked.width,

@@ -49,3 +49,22 @@ def container_of(head: bytes) -> Container | None:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return AVI
     return MPEG if head[:4] == b"\x00\x00\x01\xba" else None
+
+
+def is_cut(data: bytes, container: Container) -> bool:
+    """Whether the end is missing, by what the container itself says of its length. Matroska and MPEG do not say."""
+    if container.demuxer == "avi":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if container.demuxer != "mov":
+        return False
+    at = 0
+    while at < len(data):  # a box is its size, its name and so on: ISO 14496-12
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        elif size == 0:  # to the end
+            return False
+        if size < 8:
+            return False  # it is no box, so something else is broken
+        at += size
+    return at > len(data)

@@ -104,7 +104,7 @@ def _opened(data: bytes, demuxer: str, limits: Limits) -> Iterator[tuple[Any, An
     most = {"max_pixels": str(limits.max_pixels)}
     try:
         with av.open(io.BytesIO(data), format=demuxer, options=most, metadata_errors="replace") as container:
-            stream = container.streams.best("video")
+            stream: Any = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:
                 raise BadVideo("no_video_stream", "there are no moving pictures in it")
             codec = stream.codec_context
