@@ -154,10 +154,7 @@ def _write_words(base: str, table: pa.Table) -> None:
 
 def identity(study: Study) -> str:
     """Names all that the report shows."""
-    shown = study.model_dump(include={"title", "question", "path", "report", "manifest"}, mode="json")
-    if study.manifest.video is None:  # a report of images shows what it showed before there were videos
-        del shown["manifest"]["video"]
-    parts: list[Any] = [__version__, shown]
+    parts: list[Any] = [__version__, _settings(study)]
     if study.has_text_path:
         parts.append(text_identity(study, gather(study, step="report")))
     if study.has_image_path:
@@ -167,6 +164,13 @@ def identity(study: Study) -> str:
         parts.append([losses, study.manifest.media and fetch.table(study).done_mark()])
     parts += [digest(probe.config(study, gather_texts(study, kind, step="report"))) for kind in kinds(study)]
     return digest(parts)
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    shown = study.model_dump(include={"title", "question", "path", "report", "manifest"}, mode="json")
+    if study.manifest.video is None:  # a report of images shows what it showed before there were videos
+        del shown["manifest"]["video"]
+    return shown
 
 
 def _mark(study: Study) -> str | None:
