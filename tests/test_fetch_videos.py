@@ -110,6 +110,9 @@ def test_objects_are_left_where_they_are(tmp_path: Path) -> None:
         options = {"schemes": ["gs", "file"], "roots": [str(tmp_path)], "by_uri": True}
         left, none, page, local = fetched(sources, **options)
         assert (left["error_kind"], left["format"], left["video"], left["frame"]) == (None, "MP4", None, None)
+        assert left["seconds"] == pytest.approx(2.0, abs=0.2)  # sound may go on a little longer
+        (long,) = fetched(sources[:1], **options, max_seconds=1.0)
+        assert long["reason"] == "too_long"
         assert len(left["image_id"]) == 32
         assert left["image_id"] != image_id(CLIP)
         assert (none["reason"], page["reason"]) == ("not_found", "html")

@@ -135,7 +135,8 @@ class VideoRequests:
         if self._decoder is None:
             mime = CONTAINERS[format_].mime
             fits = video.is_valid and (not by_uri or len(video.as_buffer()) <= MOST_INLINE_BYTES)
-            return Request(key, (Media(video.as_py() if fits else str(source), mime, seconds),), self._prompt)
+            shown = Media(video.as_py() if fits else str(source), mime, seconds)
+            return Request(key, (shown,), self._prompt)
         if not video.is_valid:
             return Failure(BAD_INPUT, "no_video", "frames cannot be taken from an object that was not fetched")
         return self._of_frames(key, self._decoder, format_, video.as_py())

@@ -49,7 +49,7 @@ VIDEOS = row_stage(
     pa.field("format", pa.string()),  # by the first bytes: MP4, WEBM, ...
     pa.field("width", pa.int32()),  # pixels, upright
     pa.field("height", pa.int32()),
-    pa.field("seconds", pa.float64()),  # null where nobody looked
+    pa.field("seconds", pa.float64()),  # of an object that was not read: as its header says; null where none does
     pa.field("frames", pa.int32()),
     pa.field("audio", pa.bool_()),
     pa.field("fingerprint", pa.binary(16)),  # of that frame

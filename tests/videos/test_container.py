@@ -2,7 +2,7 @@
 
 import pytest
 
-from seewhy.videos.container import HEAD_BYTES, container_of, is_cut
+from seewhy.videos.container import HEAD_BYTES, MP4, claimed_seconds, container_of, is_cut
 from tests.videos.made import video
 
 
@@ -52,6 +52,38 @@ def test_a_file_without_its_end_is_cut(form: str, codec: str) -> None:
     assert not is_cut(data, found)
     assert not is_cut(data + bytes(3), found)
     assert all(is_cut(data[:-left], found) for left in (1, 100, len(data) // 2))
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "options"),
+    [
+        ("mp4", "libx264", {}),
+        ("mp4", "libx264", {"movflags": "faststart"}),
+        ("mov", "mjpeg", {}),
+        ("webm", "libvpx", {}),
+        ("matroska", "libx264", {}),
+    ],
+)
+def test_a_header_says_how_long(form: str, codec: str, options: dict[str, str]) -> None:
+    data = video(30, form=form, codec=codec, options=options)
+    found = container_of(data)
+    assert found is not None
+    read: list[int] = []
+
+    def part(start: int, end: int) -> bytes:
+        read.append(end - start)
+        return data[start:end]
+
+    assert claimed_seconds(found, data[:HEAD_BYTES], part) == pytest.approx(3.0)
+    assert sum(read) <= 16 * 160
+    assert claimed_seconds(found, data[:40], lambda start, end: data[:40][start:end]) is None
+
+
+def test_a_header_that_never_ends_is_left() -> None:
+    loop = b"\0\0\0\x08free" * 1000
+    asked: list[int] = []
+    assert claimed_seconds(MP4, loop, lambda start, end: asked.append(start) or loop[start:end]) is None  # type: ignore
+    assert len(asked) == 16
 
 
 def test_an_old_quicktime_file_has_no_brand() -> None:

@@ -9,7 +9,8 @@ from google.oauth2.credentials import Credentials
 from PIL import Image
 
 from seewhy.failure import Fatal
-from seewhy.vlm.base import DEFAULT_PROMPT, Request
+from seewhy.vlm import gemini
+from seewhy.vlm.base import DEFAULT_PROMPT, Media, Request
 from seewhy.vlm.gemini import GeminiBackend, identity, read_response
 from tests.vlm.gemini_stub import words_about
 from tests.vlm.models import picture
@@ -154,3 +155,69 @@ def test_settings_that_the_service_does_not_know_are_refused():
             identity(model="m", **wrong)
         with pytest.raises(ValueError, match=says):
             GeminiBackend(model="m", credentials=Credentials(token="x"), project="p", **wrong)
+
+
+def test_videos_go_inline_and_by_uri_as_what_they_are(stub, made, monkeypatch):
+    monkeypatch.setattr(gemini, "MOST_INLINE_BYTES", 10)
+    shown = [
+        Media(b"ten bytes.", "video/mp4", 2.0),
+        Media("gs://b/clip", "video/webm", 2.0),
+        Media("gs://b/poster", "image/png"),
+        Media(b"eleven byte", "video/mp4", 2.0),
+        Media(b"x", "video/x-matroska", 2.0),
+        Media("gs://b/x", "image/gif"),
+    ]
+    answers = made().generate([Request(str(place), (one,), "what") for place, one in enumerate(shown)])
+    assert [answer.failure and answer.failure.reason for answer in answers] == [
+        None,
+        None,
+        None,
+        "too_large_inline",
+        "unknown_type",
+        "unknown_type",
+    ]
+    parts = [call.body["contents"][0]["parts"][0] for call in stub.asked("what")]
+    inline = [part["inlineData"] for part in parts if "inlineData" in part]
+    assert [(one["mimeType"], base64.urlsafe_b64decode(one["data"])) for one in inline] == [
+        ("video/mp4", b"ten bytes.")
+    ]
+    stored = {(part["fileData"]["fileUri"], part["fileData"]["mimeType"]) for part in parts if "fileData" in part}
+    assert stored == {("gs://b/clip", "video/webm"), ("gs://b/poster", "image/png")}
+
+
+def test_a_video_sets_aside_what_it_can_come_to():
+    """Eleven frames of ten seconds, at 330 tokens; a whole context where nobody knows how long it is, or it is longer."""
+
+    def most(shown, prompt=""):
+        return gemini.tokens_to_read(Request("a", (shown,), prompt))
+
+    assert most(Media(b"x", "video/mp4", 10.0)) == 3630
+    assert most(Media(b"x", "video/mp4", 9.1), "p" * 40) == 3640
+    assert most(Media("gs://b/x", "video/mp4", None)) == 1_048_576
+    assert most(Media("gs://b/x", "video/mp4", 7200.0)) == 1_048_576
+    assert most(Media("gs://b/x", "image/png")) == most(b"bytes") == gemini.TOKENS_AN_IMAGE
+
+
+class Noted:
+    """A pace that lets everything begin, and writes down what it was told."""
+
+    def __init__(self):
+        self.tokens = []
+
+    async def begin(self, tokens):
+        self.tokens.append(tokens)
+
+    async def end(self, outcome):
+        pass
+
+
+def test_what_one_video_came_to_says_nothing_of_the_next(made):
+    """The stub counts 259 tokens a call. Of images that is what the next one will read; of videos each counts by its
+    own length. An answer may have 100."""
+    noted = Noted()
+    backend = made(pace=noted, concurrency=1, max_new_tokens=100)
+    for seconds in (10.0, 1.0, 20.0):
+        backend.generate([Request("a", (Media(b"x", "video/mp4", seconds),), "what")])
+    assert noted.tokens == [3631 + 100, 661 + 100, 6931 + 100]
+    backend.generate([ask("what")])
+    assert noted.tokens[-1] == 259 + 100

@@ -123,7 +123,7 @@ class Fetch:
                 raise ValueError(f"{name} is {value}, it must be 1 or more")
         if media not in (IMAGE, VIDEO):
             raise ValueError(f"media is {media!r}, it must be {IMAGE!r} or {VIDEO!r}")
-        self._media, self._by_uri = media, by_uri
+        self._media, self._by_uri, self._max_seconds = media, by_uri, max_seconds
         self._decoder = Decoder(max_pixels=max_pixels, max_seconds=max_seconds) if media == VIDEO else None
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
         self._schemes, self._roots = tuple(schemes), tuple(roots)
@@ -204,7 +204,8 @@ class Fetch:
         results[i] = running.decode(self._check, body, tries)
 
     async def _described(self, running: "_Running", source: str, i: int, results: dict[int, "Future[Fetched]"]) -> None:
-        look = partial(describe_object, source, roots=self._roots, video=self._media == VIDEO)
+        video = self._media == VIDEO
+        look = partial(describe_object, source, roots=self._roots, video=video, max_seconds=self._max_seconds)
         for tried in range(1, self._tries + 1):
             found = await running.wait_for(look)
             if not isinstance(found, Failure) or found.kind != TRANSIENT or tried == self._tries:
@@ -324,12 +325,18 @@ def _videos(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetche
         "frame": [each and each.frame for each in checked],
         "width": [each and each.width for each in checked],
         "height": [each and each.height for each in checked],
-        "seconds": [each and each.seconds for each in checked],
+        "seconds": [_seconds(each) for each in fetched],
         "frames": [each and each.frames for each in checked],
         "audio": [each and each.audio for each in checked],
         "fingerprint": [each and each.fingerprint for each in checked],
     }
     return pa.table([columns[name] for name in schema.VIDEOS.names], schema=schema.VIDEOS)
+
+
+def _seconds(each: Fetched) -> float | None:
+    if isinstance(each.checked, CheckedVideo):
+        return each.checked.seconds
+    return each.described and each.described.seconds
 
 
 def _shared(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def _about(study: Study, texts: Texts) -> About:
         configs["ask"] = ask.table(study).config()
     for kind in kinds(study):
         configs[f"probe ({kind})"] = probe.config(study, gather_texts(study, kind, step="report"))
-    return About(study.title, study.question, study.manifest.target, texts.task, texts.classes, configs)
+    thing = study.manifest.thing
+    return About(study.title, study.question, study.manifest.target, texts.task, texts.classes, configs, thing)
 
 
 def _extent(study: Study) -> Extent:

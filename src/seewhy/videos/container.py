@@ -1,5 +1,7 @@
 """What kind of file a video is, told by its first bytes alone: no name and no content type is asked."""
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 HEAD_BYTES = 4096
@@ -68,3 +70,63 @@ def is_cut(data: bytes, container: Container) -> bool:
             return False  # it is no box, so something else is broken
         at += size
     return at > len(data)
+
+
+def claimed_seconds(container: Container, head: bytes, read: Callable[[int, int], bytes]) -> float | None:
+    """How long a video's header says that it is; None where none says so, or where it is not looked for.
+
+    For videos that are not read whole. A header may say anything.
+
+    Args:
+        head: the first HEAD_BYTES.
+        read: (start, end) -> those bytes of the file, fewer at its end. Asked a few times at most, for a few bytes.
+    """
+    if container.demuxer == "mov":
+        return _movie_seconds(read)
+    return _matroska_seconds(head) if container.demuxer == "matroska" else None
+
+
+_MOST_BOXES = 16
+
+
+def _movie_seconds(read: Callable[[int, int], bytes]) -> float | None:
+    """By the movie header box, ISO 14496-12, 8.2.2: it opens `moov`, which lies before or after the pictures."""
+    at = 0
+    for _ in range(_MOST_BOXES):
+        box = read(at, at + 160)
+        if len(box) < 8:
+            return None
+        size, start = int.from_bytes(box[:4], "big"), 8
+        if size == 1:
+            size, start = int.from_bytes(box[8:16], "big"), 16
+        if box[4:8] == b"moov":
+            header = box[start:]
+            if header[4:8] != b"mvhd":
+                return None
+            wide = header[8] == 1  # its version
+            places = (28, 32, 40) if wide else (20, 24, 28)
+            scale = int.from_bytes(header[places[0] : places[1]], "big")
+            length = int.from_bytes(header[places[1] : places[2]], "big")
+            unknown = length == 2 ** (64 if wide else 32) - 1
+            return None if unknown or not scale or not length else length / scale
+        if size < 8:
+            return None
+        at += size
+    return None
+
+
+def _matroska_seconds(head: bytes) -> float | None:
+    """By Duration, in units of TimestampScale nanoseconds (RFC 9559, 5.1.2), where Info lies in the first bytes."""
+    info = head.find(b"\x15\x49\xa9\x66")
+    length = head.find(b"\x44\x89", info) if info >= 0 else -1
+    if length < 0 or head[length + 2 : length + 3] not in (b"\x84", b"\x88"):
+        return None
+    size = head[length + 2] & 0x7F
+    value = head[length + 3 : length + 3 + size]
+    scale = head.find(b"\x2a\xd7\xb1", info)
+    digits = head[scale + 3] & 0x7F if 0 <= scale < len(head) - 3 else 0
+    unit = int.from_bytes(head[scale + 4 : scale + 4 + digits], "big") if digits else 1_000_000
+    if len(value) < size:
+        return None
+    seconds = struct.unpack(">f" if size == 4 else ">d", value)[0] * unit / 1e9
+    return seconds if 0 < seconds < 1e9 else None
