@@ -186,7 +186,7 @@ def test_videos_go_inline_and_by_uri_as_what_they_are(stub, made, monkeypatch):
 
 
 def test_a_video_sets_aside_what_it_can_come_to():
-    """Eleven frames of ten seconds, at 330 tokens; a whole context where nobody knows how long it is, or it is longer."""
+    """Eleven frames of ten seconds, at 330 tokens; a whole context where nobody knows how long it is, or longer."""
 
     def most(shown, prompt=""):
         return gemini.tokens_to_read(Request("a", (shown,), prompt))
