@@ -61,7 +61,9 @@ def describe_object(
         head = fs.cat_file(path, start=0, end=HEAD_BYTES)
         size = facts.get("size") or 0
         container = container_of(head) if video else None
-        seconds = container and claimed_seconds(container, head, lambda start, end: _part(fs, path, start, end, size))
+        seconds = None
+        if container is not None:
+            seconds = claimed_seconds(container, head, lambda start, end: _part(fs, path, start, end, size))
     except Exception as error:  # file systems raise nearly any type; each is told by its type or status
         failure = by_error(error)
         return _unseen(source, video) if failure.reason in ("forbidden", "http_401", "http_403") else failure

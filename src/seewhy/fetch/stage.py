@@ -336,7 +336,7 @@ def _videos(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetche
 def _seconds(each: Fetched) -> float | None:
     if isinstance(each.checked, CheckedVideo):
         return each.checked.seconds
-    return each.described and each.described.seconds
+    return None if each.described is None else each.described.seconds
 
 
 def _shared(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> dict[str, Any]:
