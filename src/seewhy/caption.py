@@ -1,14 +1,15 @@
 """The caption stage: image bytes in, one text an image out."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from seewhy import schema, vlm
 from seewhy.failure import BAD_INPUT, Failure
-from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Request, answered
+from seewhy.images import MIMES
+from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Media, Request, answered
 
 VERSION = 1
 """Goes up with every change of what this stage makes of a backend's answer."""
@@ -43,14 +44,33 @@ SHOWN = ("prompt",)
 
 class CaptionRequests:
     """What is asked about a block of rows: ``__call__(batch)`` with columns ``id`` and ``image`` -> a Request a row, or
-    why there is none, in their order. Without a prompt they are asked ``DEFAULT_PROMPT``."""
+    why there is none, in their order. Without a prompt they are asked ``DEFAULT_PROMPT``.
+
+    Where there are columns ``source`` and ``format`` too, a row without an image is asked about by its gs:// URI.
+    """
 
     def __init__(self, *, prompt: str | None = None) -> None:
         self._prompt = DEFAULT_PROMPT if prompt is None else prompt
 
     def __call__(self, batch: pa.Table) -> list[Request | Failure]:
-        rows = zip(batch.column(schema.ID).to_pylist(), batch.column("image"), strict=True)
-        return [Request(key, (image.as_py(),), self._prompt) if image.is_valid else _NO_IMAGE for key, image in rows]
+        keys = batch.column(schema.ID).to_pylist()
+        return [
+            _NO_IMAGE if image is None else Request(key, (image,), self._prompt)
+            for key, image in zip(keys, _images(batch), strict=True)
+        ]
+
+
+def _images(batch: pa.Table) -> Iterator[bytes | Media | None]:
+    by_uri = "source" in batch.column_names
+    nothing = [None] * len(batch)
+    sources, formats = (batch.column(name).to_pylist() if by_uri else nothing for name in ("source", "format"))
+    for image, source, format_ in zip(batch.column("image"), sources, formats, strict=True):
+        if image.is_valid:
+            yield image.as_py()
+        elif source is not None and source.startswith("gs://") and format_ in MIMES:
+            yield Media(source, MIMES[format_])
+        else:
+            yield None
 
 
 def answered_rows(

@@ -38,6 +38,8 @@ OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     b"MM\0*": TiffImagePlugin.TiffImageFile,
 }
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+"""Format -> the type by which services want to be told of it; of those that all of them read."""
 WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 MAX_PIXELS = 100_000_000
@@ -162,6 +164,15 @@ def size_of(data: bytes) -> tuple[int, int]:
     """Width and height in pixels as the header tells, before any turning; BadImage as of `decode`."""
     width, height = _open(data, None).size
     return width, height
+
+
+def format_of(head: bytes) -> str | None:
+    """The format that first bytes tell, of those in MIMES; None for all others."""
+    if head[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    return "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
 def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:

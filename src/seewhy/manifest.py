@@ -71,6 +71,7 @@ def read_manifest(
     *,
     target: str,
     image: str | None = None,
+    thing: str = "image",
     text: str | None = None,
     keep: Sequence[str] = (),
     format: str = "auto",
@@ -91,6 +92,7 @@ def read_manifest(
     Args:
         path: any fsspec URL.
         image: column with http(s) or storage URLs, or paths relative to the manifest's folder.
+        thing: what these are, for people: image or video.
         text: column with a text that replaces captioning.
         keep: columns that ride along; one named twice rides once.
         task: `auto` takes a column for numbers when at least nine in ten of the values given are numbers.
@@ -110,7 +112,7 @@ def read_manifest(
     texts = [_clean(value) for value in columns[text]] if text else [None] * length
 
     reasons = [
-        _reason(raw, value, source, words, image=image if not text else None, text=text)
+        _reason(raw, value, source, words, thing=thing if image and not text else None, text=text)
         for raw, value, source, words in zip(targets, values, sources, texts, strict=True)
     ]
     used = [i for i, reason in enumerate(reasons) if reason is None]
@@ -190,7 +192,7 @@ def _task(column: list[str | None]) -> tuple[str, str]:
 
 
 def _reason(
-    raw: str | None, value: Any, source: str | None, words: str | None, *, image: str | None, text: str | None
+    raw: str | None, value: Any, source: str | None, words: str | None, *, thing: str | None, text: str | None
 ) -> str | None:
     if raw is None:
         return "missing target"
@@ -198,8 +200,8 @@ def _reason(
         return "target is no number"
     if text is not None and words is None:
         return "missing text"
-    if image is not None and source is None:
-        return "missing image"
+    if thing is not None and source is None:
+        return f"missing {thing}"
     return None
 
 

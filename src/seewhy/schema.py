@@ -2,7 +2,8 @@
 
 Three kinds of id, all 32 hexadecimal digits of XXH128:
     source id   hash of an image's URL: the key of IMAGES, known before anything is fetched
-    image id    hash of an image's bytes: the key of CAPTIONS; equal pictures are captioned once
+    image id    hash of an image's bytes: the key of CAPTIONS; equal pictures are captioned once; of an object that is
+                handed over by its URI: hash of URI, generation and checksum. A video's is made in the same way
     item id     what a text belongs to: the image id, or the hash of the text where the manifest brings it
 
 A manifest row is another thing: many rows may share an image. `row` is its position in the manifest, from 0.
@@ -32,12 +33,27 @@ def row_stage(*fields: pa.Field) -> pa.Schema:
 IMAGES = row_stage(
     pa.field("source", pa.string()),  # the URL that was asked for
     pa.field("image_id", pa.string()),
-    pa.field("image", pa.binary()),  # the bytes as they came, encoded
+    pa.field("image", pa.binary()),  # the bytes as they came; null for an object that a service reads itself
     pa.field("format", pa.string()),  # what the decoder found: JPEG, PNG, ...
     pa.field("width", pa.int32()),  # pixels, after EXIF orientation
     pa.field("height", pa.int32()),
     pa.field("fingerprint", pa.binary(16)),  # what near duplicates share, see near_duplicates
     pa.field("tries", pa.int32()),  # requests made, 1 or more
+)
+
+VIDEOS = row_stage(
+    pa.field("source", pa.string()),
+    pa.field("image_id", pa.string()),  # of the video's bytes, or of what names an object that was not read
+    pa.field("video", pa.large_binary()),  # the bytes as they came; null for an object that a service reads itself
+    pa.field("frame", pa.binary()),  # a JPEG of the frame in the middle, to be shown; null with the bytes
+    pa.field("format", pa.string()),  # by the first bytes: MP4, WEBM, ...
+    pa.field("width", pa.int32()),  # pixels, upright
+    pa.field("height", pa.int32()),
+    pa.field("seconds", pa.float64()),  # of an object that was not read: as its header says; null where none does
+    pa.field("frames", pa.int32()),
+    pa.field("audio", pa.bool_()),
+    pa.field("fingerprint", pa.binary(16)),  # of that frame
+    pa.field("tries", pa.int32()),
 )
 
 CAPTIONS = row_stage(

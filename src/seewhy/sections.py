@@ -53,12 +53,14 @@ class Section(BaseModel):
 
 
 class Manifest(Section):
-    """Where the table of images is, and what its columns mean."""
+    """Where the table of images or videos is, and what its columns mean."""
 
     path: str
     format: Literal["auto", "csv", "tsv", "parquet", "jsonl"] = "auto"
     image: str | None = None
     """Column with a URL, or a path relative to the manifest."""
+    video: str | None = None
+    """The same for videos, in place of images."""
     target: str
     text: str | None = None
     """Column with a text that replaces captioning."""
@@ -69,9 +71,21 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _something_to_read(self) -> "Manifest":
-        if self.image is None and self.text is None:
-            raise ValueError("name the column of the images (image), of the texts (text), or both")
+        if self.media is None and self.text is None:
+            raise ValueError("name the column of the images (image) or videos (video), of the texts (text), or both")
+        if self.image is not None and self.video is not None:
+            raise ValueError("a study is one of images (image) or of videos (video), not of both")
         return self
+
+    @property
+    def media(self) -> str | None:
+        """The column of what there is to see."""
+        return self.image if self.video is None else self.video
+
+    @property
+    def thing(self) -> str:
+        """What there is to see, for people."""
+        return "image" if self.video is None else "video"
 
 
 class Resources(Section):
@@ -96,7 +110,15 @@ class Resources(Section):
 class Fetch(Section):
     max_bytes: Bytes = 20_000_000
     max_pixels: Positive = 50_000_000
+    max_video_bytes: Annotated[Bytes, Field(le=1_000_000_000)] = 100_000_000
+    max_video_pixels: Positive = 36_000_000
+    """Of a frame."""
+    max_video_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    by_uri: bool = False
+    """Objects at gs:// URLs are not fetched: `gemini` is handed their URIs. An object that is written anew is found out
+    by its generation and checksum. There are no pictures of them in the report."""
     timeout_sec: Annotated[float, Field(gt=0)] = 30.0
+    """Of a request and its body; 300 where videos are fetched and nothing is set."""
     connect_timeout_sec: Annotated[float, Field(gt=0)] = 10.0
     tries: Positive = 4
     concurrency: Positive = 64
@@ -172,7 +194,9 @@ class VisionModel(Section):
 
 
 class Caption(VisionModel):
-    pass
+    frames: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Frames of a video that the model is shown, from the middles of equal parts. None: `gemini` sees the whole video,
+    all others 8 frames; a model that sees only one picture gets them in one."""
 
 
 class Describe(VisionModel):

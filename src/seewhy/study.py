@@ -67,6 +67,24 @@ class Study(Section):
     report: Report = Report()
 
     @model_validator(mode="after")
+    def _videos_where_they_make_sense(self) -> Self:
+        if self.manifest.video is None:
+            if self.caption.frames is not None:
+                raise ValueError("caption.frames is of videos: name their column (manifest.video)")
+            return self
+        wants = {
+            f"path {self.path}": self.has_image_path,
+            "score": self.score is not None,
+            "ask": self.ask is not None,
+        }
+        if refused := [name for name, wanted in wants.items() if wanted]:
+            raise ValueError(
+                f"{' and '.join(refused)}: works on images alone. A study of videos (manifest.video) captions them: "
+                "path text or words"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _images_where_needed(self) -> Self:
         if self.has_image_path and self.manifest.image is None:
             raise ValueError(f"path {self.path} needs the column of the images (manifest.image)")
@@ -81,6 +99,18 @@ class Study(Section):
             )
         if self.ask is not None and self.manifest.image is None:
             raise ValueError("ask needs the column of the images (manifest.image)")
+        return self
+
+    @model_validator(mode="after")
+    def _objects_by_uri_where_they_can_be_read(self) -> Self:
+        if not self.fetch.by_uri:
+            return self
+        if not self.has_captions or self.caption.backend != "gemini":
+            raise ValueError("fetch.by_uri hands objects to a service that reads them: it needs captions by gemini")
+        if self.caption.frames is not None:
+            raise ValueError("fetch.by_uri leaves nothing to take caption.frames from: set one of the two")
+        if self.has_image_path or self.score is not None or self.ask is not None:
+            raise ValueError("fetch.by_uri is for captions alone: path image, score and ask need the images themselves")
         return self
 
     @model_validator(mode="after")

@@ -156,9 +156,10 @@ def answer_to(body: dict[str, Any], *, read_images: bool = True) -> tuple[int, d
     """Status and body of the answer to a request."""
     parts = body["contents"][0]["parts"]
     # Google's JSON takes both alphabets, and its client sends the URL-safe one
-    given = [part["inlineData"]["data"].translate(_URL_SAFE) for part in parts if "inlineData" in part]
-    images = [base64.urlsafe_b64decode(data) for data in given]
-    if read_images and unreadable(images):
+    given = [part["inlineData"] for part in parts if "inlineData" in part]
+    images = [base64.urlsafe_b64decode(one["data"].translate(_URL_SAFE)) for one in given]
+    pictures = [data for one, data in zip(given, images, strict=True) if one["mimeType"].startswith("image/")]
+    if read_images and unreadable(pictures):
         return 400, error(400, "INVALID_ARGUMENT", "Unable to process input image.")
     images += [part["fileData"]["fileUri"].encode() for part in parts if "fileData" in part]
     text = words_about(images, _prompt_of(body))

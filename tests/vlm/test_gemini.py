@@ -9,7 +9,8 @@ from google.oauth2.credentials import Credentials
 from PIL import Image
 
 from seewhy.failure import Fatal
-from seewhy.vlm.base import DEFAULT_PROMPT, Request
+from seewhy.vlm import gemini
+from seewhy.vlm.base import DEFAULT_PROMPT, Media, Request
 from seewhy.vlm.gemini import GeminiBackend, identity, read_response
 from tests.vlm.gemini_stub import words_about
 from tests.vlm.models import picture
@@ -60,17 +61,12 @@ def test_greedy_sends_what_its_identity_holds(stub, made):
     assert "safetySettings" not in call.body
 
 
-def test_a_gs_uri_is_named_and_not_read(stub, made):
+def test_an_object_that_the_service_reads_itself_may_be_gone(stub, made):
     stub.plan = {"gone": ["404"]}
-    requests = [Request("a", ("gs://b/x.JPG",), "what"), Request("b", ("gs://b/clip.mp4",), "what")]
-    odd = [Request("c", (uri,), "what") for uri in ("gs://b/x.exe", "https://x/y.jpg")]
-    first, second, *rest = made().generate([*requests, *odd, Request("d", ("gs://b/x.png",), "gone")])
-    assert first.text == words_about([b"gs://b/x.JPG"], "what")
-    assert second.failure is None
-    assert [answer.failure.reason for answer in rest] == ["unknown_type", "unknown_type", "http_404"]
-    assert {answer.failure.kind for answer in rest} == {"bad_input"}
-    sent = {call.body["contents"][0]["parts"][0]["fileData"]["mimeType"] for call in stub.asked("what")}
-    assert sent == {"image/jpeg", "video/mp4"}
+    stored = Media("gs://b/x", "image/jpeg")
+    first, second = made().generate([Request("a", (stored,), "what"), Request("b", (stored,), "gone")])
+    assert first.text == words_about([b"gs://b/x"], "what")
+    assert (second.failure.kind, second.failure.reason) == ("bad_input", "http_404")
 
 
 def test_a_picture_that_lies_is_sent_upright_and_a_gif_as_png(stub, made):
@@ -154,3 +150,55 @@ def test_settings_that_the_service_does_not_know_are_refused():
             identity(model="m", **wrong)
         with pytest.raises(ValueError, match=says):
             GeminiBackend(model="m", credentials=Credentials(token="x"), project="p", **wrong)
+
+
+def test_videos_go_inline_and_by_uri_as_what_they_are(stub, made, monkeypatch):
+    monkeypatch.setattr(gemini, "MOST_INLINE_BYTES", 10)
+    shown = [
+        Media(b"ten bytes.", "video/mp4", 2.0),
+        Media("gs://b/clip", "video/webm", 2.0),
+        Media("gs://b/poster", "image/png"),
+        Media(b"eleven byte", "video/mp4", 2.0),
+        Media(b"x", "video/x-matroska", 2.0),
+        Media("gs://b/x", "image/gif"),
+    ]
+    answers = made().generate([Request(str(place), (one,), "what") for place, one in enumerate(shown)])
+    assert [answer.failure and answer.failure.reason for answer in answers] == [
+        None,
+        None,
+        None,
+        "too_large_inline",
+        "unknown_type",
+        "unknown_type",
+    ]
+    parts = [call.body["contents"][0]["parts"][0] for call in stub.asked("what")]
+    inline = [part["inlineData"] for part in parts if "inlineData" in part]
+    assert [(one["mimeType"], base64.urlsafe_b64decode(one["data"])) for one in inline] == [
+        ("video/mp4", b"ten bytes.")
+    ]
+    stored = {(part["fileData"]["fileUri"], part["fileData"]["mimeType"]) for part in parts if "fileData" in part}
+    assert stored == {("gs://b/clip", "video/webm"), ("gs://b/poster", "image/png")}
+
+
+class Noted:
+    """A pace that lets everything begin, and writes down what it was told."""
+
+    def __init__(self):
+        self.tokens = []
+
+    async def begin(self, tokens):
+        self.tokens.append(tokens)
+
+    async def end(self, outcome):
+        pass
+
+
+def test_what_one_video_came_to_says_nothing_of_the_next(made):
+    """Each counts by its own length, 2 tokens of prompt and the 100 that an answer may have, whatever the stub counted."""
+    noted = Noted()
+    backend = made(pace=noted, concurrency=1, max_new_tokens=100)
+    for seconds in (10.0, 1.0, 20.0):
+        backend.generate([Request("a", (Media(b"x", "video/mp4", seconds),), "what")])
+    assert noted.tokens == [3630 + 102, 660 + 102, 6930 + 102]
+    backend.generate([ask("what")])
+    assert noted.tokens[-1] == 1120 + 102

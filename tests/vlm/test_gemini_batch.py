@@ -9,13 +9,13 @@ import pytest
 from google.oauth2.credentials import Credentials
 
 from seewhy.failure import Failure, Fatal
-from seewhy.vlm.base import Request
+from seewhy.vlm.base import Media, Request
 from seewhy.vlm.gemini import GeminiBackend
 from seewhy.vlm.gemini_batch import BatchJobs, Job, Line, Output, frame, read_lines, request_line
 from tests.vlm.batch_stub import BAD_REQUEST, OVERLOADED, BatchStub, Course, batch_stub, noise
 from tests.vlm.gemini_stub import Stub, _camel, candidate
 
-URI = "gs://bucket/clip.mp4"
+CLIP = Media("gs://bucket/clip", "video/mp4")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_line_asks_what_an_online_call_asks(servers: tuple[Stub, BatchStub], o
     )
     for request in (
         Request("a1", (noise(0), noise(1)), "What?\nAnd 何?"),
-        Request("a2", (URI, noise(2)), ""),
+        Request("a2", (CLIP, noise(2)), ""),
     ):
         assert backend.generate([request])[0].text
         made = read(line_of(request, project="p", concurrency=3, **options))
@@ -89,7 +89,7 @@ def test_what_cannot_be_sent_is_told_at_once() -> None:
     cases = {
         "no_image": (),
         "html": (b"<html>",),
-        "unknown_type": ("gs://bucket/x.exe",),
+        "unknown_type": (Media("gs://bucket/x", "image/gif"),),
     }
     for reason, images in cases.items():
         failure = request_line(Request("a", images, "what"), frame(model="m"))

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from seewhy.vlm.base import Request
+from seewhy.vlm.base import Media, Request
 from seewhy.vlm.gemini_tokens import tokens_of_image, tokens_read
 
 
@@ -44,3 +44,15 @@ def test_images_prompts_and_the_system_prompt_are_read() -> None:
     request = Request("a", (blank(10, 10), blank(960, 540)), "何?")
     assert tokens_read(request) == 1120 + 1548 + 2  # four bytes
     assert tokens_read(request, system_prompt="x" * 11, resolution="low") == 560 + 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens"),
+    [(10.0, 3630), (9.1, 3630), (0.0, 330), (None, 1_048_576), (7200.0, 1_048_576)],
+)
+def test_a_video_has_the_tokens_of_its_seconds(seconds: float | None, tokens: int) -> None:
+    """Eleven frames of ten seconds, at 330 tokens; a whole context where nobody knows how long it is, or longer."""
+    video = Media(b"x", "video/mp4", seconds)
+    assert tokens_read(Request("a", (video,), "")) == tokens
+    assert tokens_read(Request("a", (video, blank(10, 10)), "12345")) == tokens + 1120 + 2
+    assert tokens_read(Request("a", (Media("gs://b/x", "image/png"),), "")) == 16 * 258

@@ -19,8 +19,10 @@ def launch(study: Study, path: str, *, host: str = HOST, port: int | None = None
     """Becomes the server, which runs until it is interrupted.
 
     Raises:
-        Fatal: Streamlit is not installed.
+        Fatal: Streamlit is not installed, or the study is one of videos.
     """
+    if study.manifest.video is not None:
+        raise Fatal("the app shows and asks about images, and this study is one of videos: see its report")
     if importlib.util.find_spec("streamlit") is None:
         raise Fatal("the app needs Streamlit: pip install seewhy[app]")
     if host not in HERE:

@@ -1,5 +1,5 @@
-"""An image's URL or path -> checked image bytes, or the reason why not."""
+"""An image's or a video's URL or path -> its checked bytes, or the reason why not."""
 
-from seewhy.fetch.stage import VERSION, Fetch
+from seewhy.fetch.stage import VERSION, VIDEO, Fetch
 
-__all__ = ["VERSION", "Fetch"]
+__all__ = ["VERSION", "VIDEO", "Fetch"]

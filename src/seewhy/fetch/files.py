@@ -43,7 +43,7 @@ def read_stored(sources: Sequence[str], *, roots: Sequence[str], max_bytes: int)
     results: list[bytes | Failure] = [Failure(BAD_INPUT, "forbidden_path", f"outside of {list(roots)}")] * len(sources)
     by_bucket: dict[int, tuple[storage.fsspec.AbstractFileSystem, dict[int, str]]] = {}
     for i, source in enumerate(sources):
-        if _within(source, roots):
+        if within(source, roots):
             fs, path = storage.open_fs(source)
             by_bucket.setdefault(id(fs), (fs, {}))[1][i] = path
     for fs, paths in by_bucket.values():
@@ -71,7 +71,7 @@ def by_error(error: BaseException) -> Failure:
     return Failure(TRANSIENT, "read_failed", type(error).__name__ + (f": {said}" if said else ""))
 
 
-def _within(source: str, roots: Collection[str]) -> bool:
+def within(source: str, roots: Collection[str]) -> bool:
     """Roots bind a scheme only if one of them has it: a study's buckets are allowed whole unless it names folders."""
     scheme = storage.scheme(source)
     mine = [root.rstrip("/") + "/" for root in roots if storage.scheme(root) == scheme]

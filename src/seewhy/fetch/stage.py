@@ -1,4 +1,4 @@
-"""The stage: a batch of ids and sources in, a batch of checked images and failures out."""
+"""The stage: a batch of ids and sources in, a batch of checked images or videos and failures out."""
 
 import asyncio
 import atexit
@@ -19,37 +19,47 @@ from seewhy import schema, storage
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure
 from seewhy.fetch.addresses import AddressRule
 from seewhy.fetch.files import read_local, read_stored
+from seewhy.fetch.objects import GS, Described, describe_object
 from seewhy.fetch.web import WEB, WebClient
 from seewhy.images import MAX_BYTES, MAX_PIXELS, Checked, check_image, image_id
+from seewhy.videos.check import CheckedVideo, check_video
+from seewhy.videos.decoder import MAX_SECONDS, Decoder
 
 VERSION = 3
 """Of the code that decides what an image is; part of the table's name."""
 STORED_AT_ONCE = 32
 """Objects asked of a storage in one call: what is held if each is as large as allowed."""
 
+IMAGE, VIDEO = "image", "video"
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Fetched:
+    """What came of a source. Without a failure it has an id, and bytes that were checked or an object's description."""
+
     tries: int
-    image: bytes | None = None
+    data: bytes | None = None
     image_id: str | None = None
-    checked: Checked | None = None
+    checked: Checked | CheckedVideo | None = None
+    described: Described | None = None
     failure: Failure | None = None
 
 
 class Fetch:
-    """Sources to IMAGES rows: the same ids in the same order, each with its image or its failure.
+    """Sources to IMAGES rows: the same ids in the same order, each with its image or its failure; or to VIDEOS rows.
 
     Synchronous to its caller. Inside, an event loop on a thread of its own keeps one session of connections for the
     stage's life, and a few threads decode while the network is busy. Nothing is opened before the first batch, and
     the stage can be pickled at any time. A source is an http(s) URL, an absolute path or file:// URL, or a URL of any
     other scheme that fsspec has a file system for; a relative path must have been resolved before.
 
-    An image of several frames or pages is ok and says so: its reason is "animated".
+    An image of several frames or pages is ok and says so: its reason is "animated". With `by_uri` an object at a gs://
+    URL is not read but for its first bytes; its row holds its type and an id of URI, generation and checksum, and no
+    bytes. One whose facts may not be read is ok too, its reason is "unseen" (see `objects`).
 
-    Failures: those of `images.check_image`, and
+    Failures: those of `images.check_image` or `videos.check.check_video`, and
         bad_input: no_source, forbidden_scheme, forbidden_address, forbidden_path, bad_url, bad_path, no_such_host,
             bad_certificate, bad_response, bad_encoding, unsupported_encoding, too_large, http_3xx and http_4xx;
             redirect_loop, redirect_without_location, too_many_redirects, redirect_bad_url, redirect_forbidden_scheme,
@@ -59,8 +69,11 @@ class Fetch:
             dns_failed (the resolver's trouble, where a name that does not exist is bad_input), read_failed
 
     Args:
+        media: "image" or "video".
         max_bytes: of the body, unpacked, whatever Content-Length says.
         max_pixels: width x height, read from the header before anything is decoded.
+        max_seconds: of a video.
+        by_uri: objects at gs:// URLs are left where they are.
         timeout_sec: of one request and its body. Waiting for a slot does not count.
         connect_timeout_sec: of connecting, TLS apart.
         stall_timeout_sec: without a byte; and how long a body may be slower than `min_bytes_per_sec` on average.
@@ -82,8 +95,11 @@ class Fetch:
     def __init__(
         self,
         *,
+        media: str = IMAGE,
         max_bytes: int = MAX_BYTES,
         max_pixels: int = MAX_PIXELS,
+        max_seconds: float = MAX_SECONDS,
+        by_uri: bool = False,
         timeout_sec: float = 30.0,
         connect_timeout_sec: float = 10.0,
         stall_timeout_sec: float = 10.0,
@@ -105,6 +121,10 @@ class Fetch:
         for name, value in (("tries", tries), ("concurrency", concurrency), ("per_host", per_host)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, it must be 1 or more")
+        if media not in (IMAGE, VIDEO):
+            raise ValueError(f"media is {media!r}, it must be {IMAGE!r} or {VIDEO!r}")
+        self._media, self._by_uri, self._max_seconds = media, by_uri, max_seconds
+        self._decoder = Decoder(max_pixels=max_pixels, max_seconds=max_seconds) if media == VIDEO else None
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
         self._schemes, self._roots = tuple(schemes), tuple(roots)
         self._tries, self._backoff_sec, self._max_wait_sec = tries, backoff_sec, max_wait_sec
@@ -134,18 +154,21 @@ class Fetch:
         return {**self.__dict__, "_running": None}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Columns id and source (both strings) to the columns of schema.IMAGES."""
+        """Columns id and source (both strings) to the columns of schema.IMAGES, or of schema.VIDEOS."""
         if self._running is None:
             self._running = _Running(self._new_client, self._decode_threads)
         waiting = self._running.run(self._all(self._running, batch.column("source").to_pylist()))
         fetched = [future.result() for future in waiting]
-        return _table(batch.column(schema.ID), batch.column("source"), fetched)
+        laid = _images if self._media == IMAGE else _videos
+        return laid(batch.column(schema.ID), batch.column("source"), fetched)
 
     def close(self) -> None:
-        """Ends connections and threads. A later call opens new ones."""
+        """Ends connections, threads and processes. A later call opens new ones."""
         if self._running is not None:
             self._running.close()
             self._running = None
+        if self._decoder is not None:
+            self._decoder.close()
 
     async def _all(self, running: "_Running", sources: list[str | None]) -> list["Future[Fetched]"]:
         running.client.forget_hosts()
@@ -164,6 +187,8 @@ class Fetch:
                 web.append(self._from_web(running, source, i, results))
             elif scheme == "file":
                 results[i] = running.decode(self._read, source)
+            elif scheme == GS and self._by_uri:
+                web.append(self._described(running, source, i, results))
             else:
                 stored.setdefault(scheme, []).append(i)
         groups = [
@@ -178,6 +203,19 @@ class Fetch:
         body, tries = await running.client.get(source)
         results[i] = running.decode(self._check, body, tries)
 
+    async def _described(self, running: "_Running", source: str, i: int, results: dict[int, "Future[Fetched]"]) -> None:
+        video = self._media == VIDEO
+        look = partial(describe_object, source, roots=self._roots, video=video, max_seconds=self._max_seconds)
+        for tried in range(1, self._tries + 1):
+            found = await running.wait_for(look)
+            if not isinstance(found, Failure) or found.kind != TRANSIENT or tried == self._tries:
+                break
+            await self._wait(tried)
+        results[i] = running.decode(_left_there, found, tried)
+
+    async def _wait(self, tried: int) -> None:
+        await asyncio.sleep(random.uniform(0, min(self._backoff_sec * 2 ** (tried - 1), self._max_wait_sec)))
+
     async def _from_storage(
         self, running: "_Running", group: dict[int, str], results: dict[int, "Future[Fetched]"]
     ) -> None:
@@ -190,7 +228,7 @@ class Fetch:
                     del group[i]
             if not group:
                 return
-            await asyncio.sleep(random.uniform(0, min(self._backoff_sec * 2 ** (tried - 1), self._max_wait_sec)))
+            await self._wait(tried)
 
     def _read(self, source: str) -> Fetched:
         return self._check(read_local(source, roots=self._roots, max_bytes=self._max_bytes), 1)
@@ -198,10 +236,20 @@ class Fetch:
     def _check(self, body: bytes | Failure, tries: int) -> Fetched:
         if isinstance(body, Failure):
             return Fetched(tries, failure=body)
-        checked = check_image(body, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
+        checked: Checked | CheckedVideo | Failure
+        if self._decoder is None:
+            checked = check_image(body, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
+        else:
+            checked = check_video(body, self._decoder, max_bytes=self._max_bytes)
         if isinstance(checked, Failure):
             return Fetched(tries, failure=checked)
         return Fetched(tries, body, image_id(body), checked)
+
+
+def _left_there(found: Described | Failure, tries: int) -> Fetched:
+    if isinstance(found, Failure):
+        return Fetched(tries, failure=found)
+    return Fetched(tries, image_id=found.id, described=found)
 
 
 class _Running:
@@ -257,42 +305,74 @@ async def _in_loop(make: Callable[[], T]) -> T:
     return make()
 
 
-def _table(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> pa.Table:
+def _images(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> pa.Table:
     checked = [each.checked for each in fetched]
-    remarks = [_remark(each) for each in fetched]
     columns = {
-        schema.ID: ids,
-        "source": sources,
-        "image_id": [each.image_id for each in fetched],
-        "image": _uncopied([each.image for each in fetched]),
-        "format": [each and each.format for each in checked],
+        **_shared(ids, sources, fetched),
+        "image": _uncopied([each.data for each in fetched], pa.binary()),
         "width": [each and each.width for each in checked],
         "height": [each and each.height for each in checked],
         "fingerprint": [each and each.fingerprint for each in checked],
+    }
+    return pa.table([columns[name] for name in schema.IMAGES.names], schema=schema.IMAGES)
+
+
+def _videos(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> pa.Table:
+    checked = [each.checked if isinstance(each.checked, CheckedVideo) else None for each in fetched]
+    columns = {
+        **_shared(ids, sources, fetched),
+        "video": _uncopied([each.data for each in fetched], pa.large_binary()),
+        "frame": [each and each.frame for each in checked],
+        "width": [each and each.width for each in checked],
+        "height": [each and each.height for each in checked],
+        "seconds": [_seconds(each) for each in fetched],
+        "frames": [each and each.frames for each in checked],
+        "audio": [each and each.audio for each in checked],
+        "fingerprint": [each and each.fingerprint for each in checked],
+    }
+    return pa.table([columns[name] for name in schema.VIDEOS.names], schema=schema.VIDEOS)
+
+
+def _seconds(each: Fetched) -> float | None:
+    if isinstance(each.checked, CheckedVideo):
+        return each.checked.seconds
+    return None if each.described is None else each.described.seconds
+
+
+def _shared(ids: pa.ChunkedArray, sources: pa.ChunkedArray, fetched: list[Fetched]) -> dict[str, Any]:
+    remarks = [_remark(each) for each in fetched]
+    found = [each.checked or each.described for each in fetched]
+    return {
+        schema.ID: ids,
+        "source": sources,
+        "image_id": [each.image_id for each in fetched],
+        "format": [each and each.format for each in found],
         "tries": [each.tries for each in fetched],
         schema.ERROR_KIND: [each.failure and each.failure.kind for each in fetched],
         schema.REASON: [reason for reason, _ in remarks],
         schema.DETAIL: [detail for _, detail in remarks],
     }
-    return pa.table([columns[name] for name in schema.IMAGES.names], schema=schema.IMAGES)
 
 
-def _uncopied(bodies: list[bytes | None]) -> pa.ChunkedArray:
+def _uncopied(bodies: list[bytes | None], kind: pa.DataType) -> pa.ChunkedArray:
     """A chunk a row, over the very bytes: a batch may hold gigabytes, and Arrow's copy of it would come on top."""
+    offsets = np.int64 if kind == pa.large_binary() else np.int32
     chunks = []
     for body in bodies:
         if body is None:
-            chunks.append(pa.nulls(1, pa.binary()))
+            chunks.append(pa.nulls(1, kind))
         else:
-            ends = np.array([0, len(body)], np.int32)
-            chunks.append(pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(ends), pa.py_buffer(body)]))
-    return pa.chunked_array(chunks, pa.binary())
+            ends = np.array([0, len(body)], offsets)
+            chunks.append(pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(ends), pa.py_buffer(body)]))
+    return pa.chunked_array(chunks, kind)
 
 
 def _remark(each: Fetched) -> tuple[str | None, str | None]:
     """Reason and detail of a failure, or of what is worth knowing about a row that is ok."""
     if each.failure:
         return each.failure.reason, each.failure.detail
-    if each.checked and each.checked.frames > 1:
+    if isinstance(each.checked, Checked) and each.checked.frames > 1:
         return "animated", f"the first of {each.checked.frames} frames"
+    if each.described and each.described.unseen:
+        return "unseen", each.described.unseen
     return None, None

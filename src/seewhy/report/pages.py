@@ -35,11 +35,13 @@ class Study:
     word_key: Callable[[str], str]
     min_items: int
     seed: int
+    shown: str = "image"
 
     @property
     def thing(self) -> str:
-        """What an item is: an image, unless the texts came with the data; pictures beside those only illustrate."""
-        return "image" if self.with_images and self.described else "text"
+        """What an item is: what was `shown` to the model that wrote its text, an image or a video, unless the texts
+        came with the data; pictures beside those only illustrate."""
+        return self.shown if self.with_images and self.described else "text"
 
     @property
     def noun(self) -> str:
@@ -47,7 +49,7 @@ class Study:
 
     @property
     def holder(self) -> str:
-        return "caption" if self.thing == "image" else "text"
+        return "text" if self.thing == "text" else "caption"
 
     @property
     def outputs(self) -> list[str]:

@@ -42,6 +42,7 @@ class About:
         task: one of TASKS.
         classes: in the order of the models' outputs; classification only.
         configs: shown as provenance: models, revisions, prompts, seeds, code version.
+        thing: what captions were written for: image or video.
     """
 
     title: str
@@ -50,6 +51,7 @@ class About:
     task: str
     classes: Sequence[str] = ()
     configs: Mapping[str, Any] = field(default_factory=dict)
+    thing: str = "image"
 
     @property
     def outputs(self) -> list[str]:

@@ -77,6 +77,7 @@ def study_of(about: About, text: TextResults, extent: Extent) -> Study:
         word_key=text.word_key,
         min_items=extent.min_items,
         seed=extent.seed,
+        shown=about.thing,
     )
 
 

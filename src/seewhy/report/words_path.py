@@ -8,12 +8,12 @@ from seewhy.report.section import Nouns, words_section
 from seewhy.report.site import Site
 
 
-def nouns_of(probe: ProbeResults) -> Nouns:
+def nouns_of(probe: ProbeResults, thing: str = "image") -> Nouns:
     """Texts that a model wrote for images are captions; texts that came with the data are texts, and so are those that
     hold answers."""
     if probe.answers:
         return Nouns("image", "text")
-    return Nouns("image", "caption") if probe.described and probe.read_images is not None else Nouns("text", "text")
+    return Nouns(thing, "caption") if probe.described and probe.read_images is not None else Nouns("text", "text")
 
 
 _ANSWERS = {"beside": "captions and answers", "instead": "answers"}
@@ -22,7 +22,7 @@ _ANSWERS = {"beside": "captions and answers", "instead": "answers"}
 
 def write_words(site: Site, file: str, probe: ProbeResults, extent: Extent) -> None:
     """Writes the page `file` and its pictures."""
-    nouns = nouns_of(probe)
+    nouns = nouns_of(probe, site.about.thing)
     lines = probe_lines(site.about, probe, _ANSWERS.get(probe.answers, f"{nouns.holder}s"))
     section = words_section(
         site.folder, site.about, probe, extent, nouns=nouns, findings=lines.good, read_images=probe.read_images

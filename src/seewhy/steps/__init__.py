@@ -56,7 +56,7 @@ PLAN: dict[str, Callable[[Study], Plan]] = {
 def wanted(study: Study) -> list[str]:
     """The steps of its path: no fetch without images, no caption of texts that are there, nothing unasked."""
     skip = set()
-    if study.manifest.image is None:
+    if study.manifest.media is None:
         skip.add("fetch")
     if not study.has_captions:
         skip.add("caption")

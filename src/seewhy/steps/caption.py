@@ -1,4 +1,4 @@
-"""caption: every distinct image -> a text by a vision-language model."""
+"""caption: every distinct image or video -> a text by a vision-language model."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
-from seewhy.caption import SHOWN, Caption, CaptionRequests, identity
+from seewhy import caption, caption_video, schema, storage
+from seewhy.caption import Caption, CaptionRequests
+from seewhy.caption_video import CaptionVideos, VideoRequests
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.sections import ONLINE, VisionModel
@@ -24,7 +25,8 @@ def table(study: Study) -> Table:
 
 
 def config(study: Study) -> dict[str, Any]:
-    return identity(**_arguments(study))
+    named = caption.identity if study.manifest.video is None else caption_video.identity
+    return named(**_arguments(study))
 
 
 def parts(study: Study) -> tuple[str, ...]:
@@ -46,21 +48,31 @@ def run(study: Study, reporter: Reporter) -> None:
 
 
 def asking(study: Study) -> Asking:
+    asked = study.caption.model_copy(update={"resources": fetch.block_of(study, study.caption.resources)})
+    of_videos = study.manifest.video is not None
     return Asking(
         "caption",
-        study.caption,
-        Caption,
+        asked,
+        CaptionVideos if of_videos else Caption,
         _arguments(study),
         source(study),
         table(study),
         config(study),
-        asks=CaptionRequests,
-        shown=SHOWN,
+        asks=VideoRequests if of_videos else CaptionRequests,
+        shown=caption_video.SHOWN if of_videos else caption.SHOWN,
     )
 
 
 def _arguments(study: Study) -> dict[str, Any]:
-    return {**backend_arguments(study.caption), "prompt": study.caption.prompt}
+    asked = study.caption
+    arguments = {**backend_arguments(asked), "prompt": asked.prompt}
+    if study.manifest.video is None:
+        return arguments
+    frames = caption_video.frames_shown(asked.backend, asked.frames)
+    if asked.backend == "vllm" and frames is not None:  # memory is set aside for as many as it is told
+        arguments = {"max_images": frames, **arguments}
+    limits = {"max_pixels": study.fetch.max_video_pixels, "max_seconds": study.fetch.max_video_seconds}
+    return {**arguments, "frames": asked.frames, **limits}
 
 
 def backend_arguments(asked: VisionModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""fetch: every distinct image URL of the manifest -> its checked bytes, or the reason why not."""
+"""fetch: every distinct image or video URL of the manifest -> its checked bytes, or the reason why not."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import schema, storage
-from seewhy.fetch import VERSION, Fetch
+from seewhy.fetch import VERSION, VIDEO, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
+from seewhy.sections import Resources
 from seewhy.steps.joins import first_rows, looked_up
 from seewhy.steps.once import once_a_run
 from seewhy.steps.plan import Plan, plan_stage, run_row_stage
@@ -16,14 +17,19 @@ from seewhy.steps.rows import manifest_rows, tell
 from seewhy.study import Study
 from seewhy.table import Table, digest
 
+_VIDEO_TIMEOUT_SEC = 300.0
+_VIDEOS_PER_BLOCK = 8
+"""Where the study does not say: a worker holds its block."""
+
 
 def table(study: Study) -> Table:
-    return Table(storage.join(study.workspace, "fetch", digest(_config(study))[:12]), schema.IMAGES)
+    columns = schema.IMAGES if study.manifest.video is None else schema.VIDEOS
+    return Table(storage.join(study.workspace, "fetch", digest(_config(study))[:12]), columns)
 
 
 def parts(study: Study) -> tuple[str, ...]:
-    """URLs of the images' parts; none for a study without images."""
-    return tuple(table(study).parts()) if study.manifest.image is not None else ()
+    """URLs of the images' or videos' parts; none for a study without."""
+    return tuple(table(study).parts()) if study.manifest.media is not None else ()
 
 
 @once_a_run
@@ -36,7 +42,7 @@ def source(study: Study) -> Source:
 
 
 def images_of(study: Study) -> pa.Table:
-    """source id -> image id, fingerprint, part and position of the images that were fetched."""
+    """source id -> image id, fingerprint, part and position of the images or videos that were fetched."""
     return _images_of(study, parts(study))
 
 
@@ -52,7 +58,10 @@ def image_of_row(study: Study, rows: pa.ChunkedArray) -> pa.Array:
 
 
 def distinct_images(study: Study) -> Source:
-    """image id and bytes of the images that were fetched: one that stands behind several URLs comes once."""
+    """image id and bytes of the images or videos that were fetched: one that stands behind several URLs comes once.
+
+    Beside the bytes of videos, and of objects that were left where they are, come the columns that tell of them.
+    """
     return _distinct_images(study, parts(study))
 
 
@@ -60,7 +69,22 @@ def distinct_images(study: Study) -> Source:
 def _distinct_images(study: Study, parts: tuple[str, ...]) -> Source:
     keys = first_rows(images_of(study).select(["image_id", "part", "position"]), "image_id")
     keys = keys.rename_columns([schema.ID, "part", "position"])
-    return Source(keys, (Stored(parts, {"image": "image"}),))
+    names = ["image"] if study.manifest.video is None else ["video", "seconds"]
+    if study.manifest.video is not None or study.fetch.by_uri:
+        names += ["source", "format"]
+    return Source(keys, (Stored(parts, {name: name for name in names}),))
+
+
+def shown_column(study: Study) -> str:
+    """Column of the table that holds what a report shows: the image, or a frame of the video; null where neither is."""
+    return "image" if study.manifest.video is None else "frame"
+
+
+def block_of(study: Study, resources: Resources) -> Resources:
+    """A worker's resources, with smaller blocks for videos that are held, where the study does not say how large."""
+    if study.manifest.video is None or study.fetch.by_uri or "rows_per_block" in resources.model_fields_set:
+        return resources
+    return resources.model_copy(update={"rows_per_block": _VIDEOS_PER_BLOCK})
 
 
 def plan_for_images(step: str, study: Study, table: Table) -> Plan:
@@ -87,7 +111,7 @@ def run(study: Study, reporter: Reporter, some: Source | None = None) -> None:
         source=some or source(study),
         table=table(study),
         config=_config(study),
-        resources=study.fetch.resources,
+        resources=block_of(study, study.fetch.resources),
         retry_reasons=_allowed_now(study),
     )
     where = storage.join(table(study).url, _POLICY)
@@ -98,10 +122,10 @@ def run(study: Study, reporter: Reporter, some: Source | None = None) -> None:
 def arguments(study: Study) -> dict[str, Any]:
     """What the study allows and how patient it is, as the stage takes it."""
     settings = study.fetch
+    patient = study.manifest.video is not None and "timeout_sec" not in settings.model_fields_set
     return {
-        "max_bytes": settings.max_bytes,
-        "max_pixels": settings.max_pixels,
-        "timeout_sec": settings.timeout_sec,
+        **_limits(study),
+        "timeout_sec": _VIDEO_TIMEOUT_SEC if patient else settings.timeout_sec,
         "connect_timeout_sec": settings.connect_timeout_sec,
         "tries": settings.tries,
         "concurrency": settings.concurrency,
@@ -141,5 +165,19 @@ def _allowed_now(study: Study) -> tuple[str, ...]:
 
 def _config(study: Study) -> dict[str, object]:
     """Time-outs, tries and the like are left out: they change whether a row comes, never what it holds."""
-    limits = {"max_bytes": study.fetch.max_bytes, "max_pixels": study.fetch.max_pixels}
-    return {"stage": "fetch", "stage_code": VERSION, **limits}
+    return {"stage": "fetch", "stage_code": VERSION, **_limits(study)}
+
+
+def _limits(study: Study) -> dict[str, Any]:
+    """What is fetched, and how much of it is let pass. Of images only what is not as it always was is named."""
+    asked = study.fetch
+    by_uri = {"by_uri": True} if asked.by_uri else {}
+    if study.manifest.video is None:
+        return {"max_bytes": asked.max_bytes, "max_pixels": asked.max_pixels, **by_uri}
+    return {
+        "media": VIDEO,
+        "max_bytes": asked.max_video_bytes,
+        "max_pixels": asked.max_video_pixels,
+        "max_seconds": asked.max_video_seconds,
+        **by_uri,
+    }

@@ -74,7 +74,7 @@ def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
     losses.append(("Rows with a text and a target", len(examples), ""))
     texts = first_rows(examples.select([schema.ID, "text"]), schema.ID)
     if len(texts) < len(examples):
-        thing = "text" if study.manifest.text else "image"
+        thing = "text" if study.manifest.text else study.manifest.thing
         losses.append((f"Share their {thing} with an earlier row", len(texts) - len(examples), "explained once"))
         losses.append((f"Distinct {thing}s", len(texts), ""))
     return Items(examples, texts, rows.task, rows.classes, losses)
@@ -83,9 +83,11 @@ def _gather(study: Study, *_parts: tuple[str, ...]) -> Items:
 def _with_captions(study: Study, rows: Rows, losses: Losses) -> pa.Table:
     table = rows.table.select(["row", "source_id", "target"])
     images = fetch.images_of(study).select([schema.ID, "image_id"])
-    table = joined(table, "source_id", images, fetch.table(study).index(), "fetched", losses)
-    losses.append(("Rows with an image", len(table), ""))
-    table = joined(table, "image_id", caption.captioned(study), caption.table(study).index(), "captioned", losses)
+    thing = study.manifest.thing
+    table = joined(table, "source_id", images, fetch.table(study).index(), "fetched", losses, thing)
+    losses.append((f"Rows with {'an image' if thing == 'image' else f'a {thing}'}", len(table), ""))
+    captions = caption.table(study).index()
+    table = joined(table, "image_id", caption.captioned(study), captions, "captioned", losses, thing)
     table = table.select(["row", "image_id", "text", "target"]).rename_columns(["row", schema.ID, "text", "target"])
     return table.append_column("group", table.column(schema.ID))
 
@@ -94,7 +96,7 @@ def _groups(study: Study, rows: Rows, ids: pa.Array) -> pa.Array:
     """A name for each set of rows that are tied by a text or an image: the connected components of both."""
     sources = rows.table["source_id"].to_pylist()
     pictures: dict[str, str] = {}
-    if study.manifest.image is not None:
+    if study.manifest.media is not None:
         found = fetch.images_of(study)
         pictures = dict(zip(found[schema.ID].to_pylist(), found["image_id"].to_pylist(), strict=True))
     nodes: dict[str, int] = {}

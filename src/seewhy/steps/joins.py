@@ -20,20 +20,23 @@ def manifest_losses(rows: Rows) -> Losses:
     ]
 
 
-def joined(table: pa.Table, key: str, found: pa.Table, index: pa.Table, done: str, losses: Losses) -> pa.Table:
+def joined(
+    table: pa.Table, key: str, found: pa.Table, index: pa.Table, done: str, losses: Losses, thing: str = "image"
+) -> pa.Table:
     """The rows of `table` whose `key` was found, with what was found; the others go into `losses` by their reason.
 
     Args:
         found: two columns, a key and a value; the value's name becomes the new column's.
         index: `Table.index` of the table that was searched; says why a key has no value.
         done: what was done to images in that table, in the past tense.
+        thing: what they are, where they are no images.
     """
     column = found.column_names[1]
     table = table.append_column(column, looked_up(table.column(key), found))
     lost = table.filter(pc.is_null(table.column(column))).column(key)
     why_not = looked_up(lost, _reasons(index)).fill_null("missing")
     counted = {one["values"]: one["counts"] for one in pc.value_counts(why_not).to_pylist()}
-    losses += [(f"Image not {done}", -count, reason) for reason, count in sorted(counted.items())]
+    losses += [(f"{thing.capitalize()} not {done}", -count, reason) for reason, count in sorted(counted.items())]
     return table.filter(pc.is_valid(table.column(column)))
 
 

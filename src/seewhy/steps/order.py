@@ -57,7 +57,7 @@ def plans(study: Study) -> list[Plan]:
 
 
 _SCHEMAS = {
-    "fetch": schema.IMAGES,
+    "fetch": schema.row_stage(),  # of images or of videos: only what all tables have is read
     "caption": schema.CAPTIONS,
     "explain_words": schema.EXPLANATIONS,
     "explain_images": schema.MAPS,

@@ -91,7 +91,8 @@ def _about(study: Study, texts: Texts) -> About:
         configs["ask"] = ask.table(study).config()
     for kind in kinds(study):
         configs[f"probe ({kind})"] = probe.config(study, gather_texts(study, kind, step="report"))
-    return About(study.title, study.question, study.manifest.target, texts.task, texts.classes, configs)
+    thing = study.manifest.thing
+    return About(study.title, study.question, study.manifest.target, texts.task, texts.classes, configs, thing)
 
 
 def _extent(study: Study) -> Extent:
@@ -154,17 +155,23 @@ def _write_words(base: str, table: pa.Table) -> None:
 
 def identity(study: Study) -> str:
     """Names all that the report shows."""
-    shown = study.model_dump(include={"title", "question", "path", "report", "manifest"}, mode="json")
-    parts: list[Any] = [__version__, shown]
+    parts: list[Any] = [__version__, _settings(study)]
     if study.has_text_path:
         parts.append(text_identity(study, gather(study, step="report")))
     if study.has_image_path:
         parts.append(photo_identity(study, gather_photos(study, step="report")))
     if study.has_texts:
         losses = gather_texts(study, TEXT, step="report").losses
-        parts.append([losses, study.manifest.image and fetch.table(study).done_mark()])
+        parts.append([losses, study.manifest.media and fetch.table(study).done_mark()])
     parts += [digest(probe.config(study, gather_texts(study, kind, step="report"))) for kind in kinds(study)]
     return digest(parts)
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    shown = study.model_dump(include={"title", "question", "path", "report", "manifest"}, mode="json")
+    if study.manifest.video is None:  # a report of images shows what it showed before there were videos
+        del shown["manifest"]["video"]
+    return shown
 
 
 def _mark(study: Study) -> str | None:

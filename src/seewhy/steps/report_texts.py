@@ -26,9 +26,11 @@ def find_words(study: Study, items: Items) -> CorpusWords:
 
 
 def pictures(study: Study) -> Callable[[list[str]], dict[str, bytes]] | None:
-    """item ids -> encoded bytes of their images, as many as there are; None for a study of texts alone."""
-    if study.manifest.image is None:
+    """item ids -> encoded bytes of their images, or of a frame of their videos, as many as there are; None for a study
+    of texts alone."""
+    if study.manifest.media is None:
         return None
+    column = fetch.shown_column(study)
     parts = fetch.table(study).parts()
     found = fetch.images_of(study)
     source_of = _source_of_item(study, found)
@@ -41,16 +43,16 @@ def pictures(study: Study) -> Callable[[list[str]], dict[str, bytes]] | None:
         where = places.filter(pc.is_in(places["item"], value_set=pa.array(ids, pa.string())))
         got: dict[str, bytes] = {}
         if len(where):
-            stored = pa.concat_tables(list(read_rows(parts, where, ["image"])))
-            got = dict(zip(where["item"].to_pylist(), stored["image"].to_pylist(), strict=True))
-        return got
+            stored = pa.concat_tables(list(read_rows(parts, where, [column])))
+            got = dict(zip(where["item"].to_pylist(), stored[column].to_pylist(), strict=True))
+        return {item: shown for item, shown in got.items() if shown is not None}
 
     return read
 
 
 def picture_notes(study: Study, items: Items) -> list[str]:
     """How many rows of a study of texts with an image column have no picture, and why; they are not lost."""
-    if study.manifest.image is None or study.manifest.text is None:
+    if study.manifest.media is None or study.manifest.text is None:
         return []
     pictured = _source_of_item(study, fetch.images_of(study))
     index = fetch.table(study).index()
@@ -58,7 +60,7 @@ def picture_notes(study: Study, items: Items) -> list[str]:
     why_not = dict(zip(failed[schema.ID].to_pylist(), failed[schema.REASON].to_pylist(), strict=True))
     rows = manifest_rows(study).table
     reasons = Counter(
-        "no image named" if source is None else why_not.get(source, "not fetched")
+        f"no {study.manifest.thing} named" if source is None else why_not.get(source, "not fetched")
         for source, text in zip(rows["source_id"].to_pylist(), rows["text"].to_pylist(), strict=True)
         if digest_text(text) not in pictured
     )
@@ -118,7 +120,7 @@ def own_columns(rows: pa.Table) -> list[str]:
 def text_configs(study: Study, items: Items) -> dict[str, Any]:
     """Provenance."""
     configs: dict[str, Any] = {}
-    if study.manifest.image is not None:
+    if study.manifest.media is not None:
         configs["fetch"] = fetch.table(study).config()
     if study.manifest.text is None:
         configs["caption"] = caption.table(study).config()
@@ -133,7 +135,7 @@ def text_identity(study: Study, items: Items) -> str:
     source = explain_words.source(study, items)
     counts = explain_words.table(study, items).counts(source.keys[schema.ID])
     explained = [source.rows_digest(), counts.ok, counts.reasons]
-    fetched = None if study.manifest.image is None else fetch.table(study).done_mark()
+    fetched = None if study.manifest.media is None else fetch.table(study).done_mark()
     rows = rows_of(study, items)
     columns = {name: digest(rows[name].to_pylist()) for name in rows.column_names}
     return digest([explain_words.config(study, items), explained, items.losses, fetched, columns])

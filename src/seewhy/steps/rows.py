@@ -22,7 +22,8 @@ def _read(manifest: str, limit: int | None) -> Rows:
     rows = read_manifest(
         asked.path,
         target=asked.target,
-        image=asked.image,
+        image=asked.media,
+        thing=asked.thing,
         text=asked.text,
         keep=tuple(asked.keep),
         format=asked.format,

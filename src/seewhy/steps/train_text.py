@@ -57,7 +57,7 @@ def plan(study: Study) -> Plan:
 
 
 def run(study: Study, reporter: Reporter) -> None:
-    if study.manifest.image is None:
+    if study.manifest.media is None:
         tell(study, reporter)
     items = gather(study, step="train_text")
     where = folder(study, items)

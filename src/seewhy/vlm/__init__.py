@@ -101,6 +101,11 @@ IDENTITIES: dict[str, Callable[..., dict[str, object]]] = {
 }
 
 
+def takes_videos(name: str) -> bool:
+    """Whether the backend sees a whole video, and what a gs:// URI names. All others are shown frames of it."""
+    return name == "gemini"
+
+
 def load(name: str, **options: Any) -> Backend:
     """The backend of that name, ready to answer. Raises ``Fatal`` when it cannot be had, and says what to do."""
     return _entry(LOADERS, name)(**options)

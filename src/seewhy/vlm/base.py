@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Protocol
 
-from seewhy.failure import REJECTED, Failure
+from seewhy.failure import BAD_INPUT, REJECTED, Failure
 
 DEFAULT_PROMPT = (
     "Describe this image in a few plain sentences. Say what mood it sets, what would draw a viewer to it, and what "
@@ -26,19 +26,52 @@ MANY_IMAGES = 100
 """``max_images`` of a backend that takes several: more than anything here shows at once."""
 
 
+MOST_INLINE_BYTES = 14_000_000
+"""Of a video that goes inline. A request to Gemini may have 20 MB, in which base64 takes 4 bytes for 3: see
+https://firebase.google.com/docs/ai-logic/input-file-requirements for Vertex AI, as of November 2026 (413 beyond it)."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """What only a service can be shown: a video, whole, or an object that it reads itself.
+
+    Attributes:
+        content: encoded bytes; or the gs:// URI of an object.
+        mime: its type, as its first bytes tell.
+        seconds: how long a video is; None where nobody looked, and for an image.
+    """
+
+    content: bytes | str
+    mime: str
+    seconds: float | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.mime.startswith("video/")
+
+
 @dataclass(frozen=True)
 class Request:
-    """One question about one or more images.
+    """One question about one or more images, or a video.
 
     Attributes:
         id: of the row; also what a random draw is seeded with.
-        images: encoded bytes, as they came (JPEG, PNG, ...), in the order in which the model sees them.
+        images: encoded bytes, as they came (JPEG, PNG, ...), in the order in which the model sees them. Only a backend
+            that takes videos (see ``vlm.takes_videos``) takes ``Media`` among them.
         prompt: the instruction. Empty: the model's own way of captioning without one.
     """
 
     id: str
-    images: tuple[bytes, ...]
+    images: tuple[bytes | Media, ...]
     prompt: str
+
+
+def only_images(request: Request) -> tuple[bytes, ...] | Failure:
+    """The request's images, for a backend that sees nothing else; or why the row is bad input."""
+    images = tuple(image for image in request.images if not isinstance(image, Media))
+    if len(images) < len(request.images):
+        return Failure(BAD_INPUT, "not_an_image", "this backend sees images and no videos or stored objects")
+    return images or Failure(BAD_INPUT, "no_image", "the request holds no image")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 import xxhash
 
 from seewhy.failure import BAD_INPUT, REJECTED, TRANSIENT, Failure
-from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Media, Request, answered
 
 VERSION = 1
 """Goes up with every change of what the same image and prompt give."""
@@ -78,7 +78,9 @@ class FakeBackend:
             return Answer(failure=Failure(fault, f"fake_{fault}", "a fault that was asked for"))
         if fault == "hang":
             time.sleep(self._hang_sec)
-        number = xxhash.xxh3_64_intdigest(b"\0".join((*request.images, request.prompt.encode("utf-8", "replace"))))
+        shown = [one.content if isinstance(one, Media) else one for one in request.images]
+        said = [one.encode("utf-8", "replace") if isinstance(one, str) else one for one in (*shown, request.prompt)]
+        number = xxhash.xxh3_64_intdigest(b"\0".join(said))
         text = _GARBAGE[number % len(_GARBAGE)] if fault == "garbage" else _sentence(number)
         return answered(text, "stop", len(request.prompt.split()) + len(request.images), len(text.split()))
 

@@ -14,9 +14,9 @@ from google.genai import errors, types
 
 from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import retry_after_sec
-from seewhy.images import BadImage
+from seewhy.images import MIMES, BadImage
 from seewhy.vlm import online
-from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, MOST_INLINE_BYTES, Answer, Decoding, Media, Request, answered
 from seewhy.vlm.gemini_tokens import tokens_read
 from seewhy.vlm.online import Calls, Online, Reply, refused
 from seewhy.vlm.settings import dealt
@@ -32,19 +32,10 @@ RESOLUTIONS = ("low", "medium", "high")
 BLOCKS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
 """Finish reasons of an answer that a filter held back. After all others but STOP and MAX_TOKENS it merely stopped."""
 
-GS = "gs://"
-STORED_TYPES = {
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "mp4": "video/mp4",
-    "mov": "video/quicktime",
-    "webm": "video/webm",
-    "mpg": "video/mpeg",
-    "mpeg": "video/mpeg",
-}
-"""Ends of the gs:// URIs that the service reads, and the MIME types that it wants to be told."""
+VIDEO_TYPES = ("video/mp4", "video/quicktime", "video/3gpp", "video/webm", "video/mpeg")
+"""Of those that are told here, what the service reads: see "MIME types" on
+https://docs.cloud.google.com/vertex-ai/generative-ai/docs/multimodal/video-understanding, as of November 2026."""
+IMAGE_TYPES = tuple(MIMES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +77,9 @@ class Settings:
 class GeminiBackend:
     """Answers requests with a Gemini model on Vertex AI, by ``generateContent``, many at once.
 
-    Images go inline; one that is a string is the gs:// URI of an object that the service fetches itself, and may be a
-    video. Safety filters: an answer that they hold back is a rejected row and never an empty text. A model that thinks
-    spends ``max_new_tokens`` on its thoughts too.
+    Images go inline. ``Media`` are videos, inline or by the gs:// URI of an object that the service fetches itself, and
+    images by URI. Safety filters: an answer that they hold back is a rejected row and never an empty text. A model that
+    thinks spends ``max_new_tokens`` on its thoughts too.
 
     Failures, beside those of ``images.decode`` (bad_input):
         rejected: prompt_blocked_* and answer_blocked_* with the service's word for why (safety, recitation, ...),
@@ -96,8 +87,8 @@ class GeminiBackend:
             because the model's thinking counts), empty_answer
         transient, once all tries are spent: http_429, http_5xx, those of ``online.by_error``, malformed_answer,
             no_candidates, unfinished, credentials_unreachable
-        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of a gs:// URI),
-            http_404 of a request with a gs:// URI
+        bad_input: http_400 (the service cannot read this image), http_413, no_image, unknown_type (of ``Media``),
+            too_large_inline (a video), http_404 of a request with a gs:// URI
 
     Args:
         options: those of ``Settings``, of ``Decoding`` and of ``online.Calls``, by name.
@@ -160,7 +151,7 @@ class GeminiBackend:
     def _refused(self, error: errors.APIError, request: Request) -> Reply:
         """By status alone. A 404 for what holds a gs:// URI may mean either, and leaves the job to its failed rows."""
         said = f"{error.code} {error.status}: {error.message}"
-        stored = any(isinstance(image, str) for image in request.images)
+        stored = any(isinstance(image, Media) and isinstance(image.content, str) for image in request.images)
         if error.code in (401, 403):
             raise Fatal(
                 f"Vertex AI refuses the credentials for project {self._project!r}: {said}. Log in again (gcloud auth "
@@ -270,17 +261,26 @@ def _ratings(judged: dict[str, Any]) -> str:
     return f" ({named})" if named else ""
 
 
-def part_of(image: bytes | str) -> types.Part:
-    """An image as a part of a request; BadImage where it cannot be sent."""
-    if isinstance(image, str):
-        known = STORED_TYPES.get(image.rpartition(".")[2].lower())
-        if not image.startswith(GS) or known is None:
-            raise BadImage(
-                "unknown_type", f"{image[:200]!r}: no gs:// URI that ends in one of {', '.join(STORED_TYPES)}"
-            )
-        return types.Part(file_data=types.FileData(file_uri=image, mime_type=known))
+def part_of(image: bytes | Media) -> types.Part:
+    """An image or a video as a part of a request; BadImage where it cannot be sent."""
+    if isinstance(image, Media):
+        return _part_of_media(image)
     mime, data = online.picture(image)
     return types.Part(inline_data=types.Blob(mime_type=mime, data=data))
+
+
+def _part_of_media(media: Media) -> types.Part:
+    allowed = VIDEO_TYPES if media.is_video else IMAGE_TYPES
+    if media.mime not in allowed:
+        raise BadImage("unknown_type", f"{media.mime}; the service reads {', '.join(allowed)}")
+    if isinstance(media.content, str):
+        return types.Part(file_data=types.FileData(file_uri=media.content, mime_type=media.mime))
+    if len(media.content) > MOST_INLINE_BYTES:
+        raise BadImage(
+            "too_large_inline",
+            f"{len(media.content)} bytes, {MOST_INLINE_BYTES} fit into a request: put it at a gs:// URI",
+        )
+    return types.Part(inline_data=types.Blob(mime_type=media.mime, data=media.content))
 
 
 def client_of(asked: Settings, *, timeout_sec: float | None = None) -> tuple[genai.Client, str]:

@@ -27,7 +27,7 @@ from google.genai import errors, types
 from seewhy.failure import TRANSIENT, Failure, Fatal
 from seewhy.images import BadImage
 from seewhy.vlm import gemini, online
-from seewhy.vlm.base import Answer, Decoding, Request
+from seewhy.vlm.base import Answer, Decoding, Media, Request
 from seewhy.vlm.gemini import Settings
 from seewhy.vlm.gemini_tokens import tokens_read
 from seewhy.vlm.online import Calls
@@ -125,7 +125,7 @@ def _tokens_read(request: Request, shared: Mapping[str, Any]) -> int:
     return tokens_read(request, system_prompt="".join(told), resolution=resolution or None)
 
 
-def _part(image: bytes | str) -> dict[str, Any]:
+def _part(image: bytes | Media) -> dict[str, Any]:
     part = gemini.part_of(image)
     if part.inline_data is None:
         return part.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -18,7 +18,7 @@ from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import retry_after_sec
 from seewhy.images import BadImage, size_of
 from seewhy.vlm import online
-from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered
+from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered, only_images
 from seewhy.vlm.online import Calls, Online, Reply, refused
 from seewhy.vlm.settings import dealt
 
@@ -136,10 +136,11 @@ class OpenAIBackend:
         return sum(map(_tokens_of, request.images)) + text // 3
 
     async def _ask(self, request: Request) -> Reply:
-        if not request.images:
-            return refused(online.no_image())
+        images = only_images(request)
+        if isinstance(images, Failure):
+            return refused(images)
         try:
-            content = [await self._shown(image) for image in request.images]
+            content = [await self._shown(image) for image in images]
         except BadImage as error:
             return refused(error.failure)
         if request.prompt:

@@ -1,0 +1,230 @@
+"""Videos decoded in a process of their own: the right frames, and for broken and hostile ones a reason, soon."""
+
+import pickle
+import resource
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from seewhy.failure import Failure, Fatal
+from seewhy.videos import decoder as module
+from seewhy.videos.container import AVI, HEAD_BYTES, MP4, Container, container_of
+from seewhy.videos.decoder import Decoder
+from tests.videos.made import (
+    at,
+    colour,
+    growing,
+    video,
+    with_claimed_frames,
+    with_claimed_jpeg_size,
+    with_claimed_size,
+)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    made = Decoder()
+    yield made
+    made.close()
+
+
+def container(data: bytes) -> Container:
+    found = container_of(data[:HEAD_BYTES])
+    assert found is not None
+    return found
+
+
+def reason(found: object) -> tuple[str, str]:
+    assert isinstance(found, Failure), found
+    return found.kind, found.reason
+
+
+@pytest.mark.parametrize(
+    ("form", "codec"),
+    [
+        ("mp4", "libx264"),
+        ("mov", "mjpeg"),
+        ("webm", "libvpx"),
+        ("webm", "libvpx-vp9"),
+        ("matroska", "libx264"),
+        ("avi", "mpeg4"),
+    ],
+)
+def test_frames_are_those_of_the_middles(decoder: Decoder, form: str, codec: str) -> None:
+    """Of 20 frames with known colours: 2, 7, 12, 17 stand for four parts, and 10 for the whole."""
+    data = video(20, form=form, codec=codec)
+    shown = decoder.frames(data, container(data), count=4, size_px=64)
+    assert not isinstance(shown, Failure)
+    assert [colour(frame) for frame in shown] == at([2, 7, 12, 17])
+    assert {frame.shape for frame in shown} == {(48, 64, 3)}
+    looked = decoder.look(data, container(data), size_px=32)
+    assert not isinstance(looked, Failure)
+    assert (looked.width, looked.height, looked.frames, looked.audio) == (64, 48, 20, False)
+    assert looked.seconds == pytest.approx(2.0, abs=0.002)
+    assert (looked.middle.shape, colour(looked.middle)) == ((24, 32, 3), at([10])[0])
+
+
+def test_as_many_frames_as_asked_whatever_the_key_frames(decoder: Decoder) -> None:
+    data = video(20)
+    for count in (1, 2, 8, 20, 40):
+        shown = decoder.frames(data, MP4, count=count, size_px=64)
+        assert not isinstance(shown, Failure)
+        assert [colour(frame) for frame in shown] == at([(2 * i + 1) * 20 // (2 * count) for i in range(count)])
+
+
+def test_frames_of_unequal_length(decoder: Decoder) -> None:
+    """Frames that begin at 0, 9 and 10 tenths of a second, the last one as long as the one before it: at a quarter and
+    three quarters of 1.1 s the first is on the screen, in the last of ten parts the third."""
+    data = video(3, form="matroska", begins=[0, 9, 10])
+    shown = decoder.frames(data, container(data), count=10, size_px=64)
+    assert not isinstance(shown, Failure)
+    assert [colour(frame) for frame in shown] == at([0] * 8 + [1, 2])
+
+
+def test_an_mpeg_program_stream_is_read_by_its_own_times(decoder: Decoder) -> None:
+    """FFmpeg's writer leaves a gap of one frame after the sixteenth: of 21/25 s the third quarter's middle, at 0.525 s,
+    lies 13 frames from the beginning."""
+    data = video(20, form="mpeg", codec="mpeg2video", fps=25)
+    shown = decoder.frames(data, container(data), count=4, size_px=64)
+    assert not isinstance(shown, Failure)
+    assert [colour(frame) for frame in shown] == at([2, 7, 13, 17])
+    looked = decoder.look(data, container(data), size_px=64)
+    assert not isinstance(looked, Failure)
+    assert looked.seconds == pytest.approx(0.84)
+
+
+def test_sound_is_heard_of(decoder: Decoder) -> None:
+    looked = decoder.look(video(20, sound=True), MP4, size_px=64)
+    assert not isinstance(looked, Failure)
+    assert looked.audio
+
+
+def test_a_video_that_lies_on_its_side_stands_upright(decoder: Decoder) -> None:
+    """The left half of the stored picture is red: shown a quarter turn to the left it is the lower half."""
+    import av
+
+    from tests.videos import made
+
+    halves = np.zeros((48, 64, 3), np.uint8)
+    halves[:, :32, 0] = 255
+    real, av.VideoFrame.from_ndarray = av.VideoFrame.from_ndarray, None  # type: ignore[assignment]
+    av.VideoFrame.from_ndarray = lambda picture, format: real(halves, format=format)
+    try:
+        data = made.video(5, turned=90)
+    finally:
+        av.VideoFrame.from_ndarray = real
+    looked = decoder.look(data, MP4, size_px=64)
+    assert not isinstance(looked, Failure)
+    assert (looked.width, looked.height, looked.middle.shape) == (48, 64, (64, 48, 3))
+    upper, lower = looked.middle[8:24].mean(axis=(0, 1)), looked.middle[40:56].mean(axis=(0, 1))
+    assert upper[0] < 30
+    assert lower[0] > 200
+
+
+def test_broken_files_have_a_reason(decoder: Decoder) -> None:
+    data = video(40, size=(320, 240))
+    early = video(40, size=(320, 240), options={"movflags": "faststart"})
+    assert reason(decoder.look(data[: len(data) // 2], MP4, size_px=64)) == ("bad_input", "bad_header")
+    assert reason(decoder.look(early[: len(early) * 3 // 4], MP4, size_px=64)) == ("bad_input", "truncated")
+    assert reason(decoder.look(data[:40] + bytes(2000), MP4, size_px=64)) == ("bad_input", "bad_header")
+    film = video(40, form="matroska", size=(320, 240))
+    assert reason(decoder.look(film[: len(film) // 2], container(film), size_px=64)) == ("bad_input", "truncated")
+
+
+def test_a_video_of_sound_alone_is_none(decoder: Decoder) -> None:
+    import io
+    from fractions import Fraction
+
+    import av
+
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as file:
+        voice = file.add_stream("aac", rate=8000, layout="mono")
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        block.sample_rate, block.pts, block.time_base = 8000, 0, Fraction(1, 8000)
+        file.mux(voice.encode(block))
+        file.mux(voice.encode(None))
+    assert reason(decoder.look(out.getvalue(), MP4, size_px=64)) == ("bad_input", "no_video_stream")
+
+
+def test_a_codec_of_no_list_is_not_decoded(decoder: Decoder) -> None:
+    data = video(3, form="matroska", codec="ffv1")
+    assert reason(decoder.look(data, container(data), size_px=64)) == ("bad_input", "unsupported_codec")
+
+
+def test_limits_hold_for_what_is_there(decoder: Decoder) -> None:
+    data = video(20)
+    assert reason(Decoder(max_pixels=64 * 48 - 1).look(data, MP4, size_px=64)) == ("bad_input", "too_many_pixels")
+    assert reason(Decoder(max_seconds=1.9).look(data, MP4, size_px=64)) == ("bad_input", "too_long")
+    assert not isinstance(Decoder(max_pixels=64 * 48, max_seconds=2).look(data, MP4, size_px=64), Failure)
+
+
+def test_limits_hold_for_what_is_claimed(decoder: Decoder) -> None:
+    """A billion frames, and frames of 60,000 x 60,000 pixels, in a few thousand bytes: refused within seconds, and by a
+    process that never held what was claimed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    start = time.monotonic()
+    data = video(20)
+    many = decoder.look(with_claimed_frames(data, 1_000_000_000), MP4, size_px=64)
+    assert reason(many)[0] == "bad_input"
+    assert reason(many)[1] in ("too_long", "too_many_frames", "too_much_memory", "bad_header")
+    large = with_claimed_jpeg_size(video(20, form="avi", codec="mjpeg"), 60_000, 60_000)
+    assert reason(decoder.look(large, AVI, size_px=64)) == ("bad_input", "corrupt")  # in the decoder's own words
+    decoder.close()
+    assert time.monotonic() - start < 20
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 700_000  # KiB
+
+
+def test_frames_that_grow_in_the_middle_are_refused(decoder: Decoder) -> None:
+    """The container and the first frames say 64 x 48, the later frames 640 x 480."""
+    data = growing(small=4, large=16)
+    assert reason(Decoder(max_pixels=10_000).look(data, AVI, size_px=640)) == ("bad_input", "corrupt")
+    looked = decoder.look(data, AVI, size_px=640)
+    assert not isinstance(looked, Failure)
+    assert looked.middle.shape == (480, 640, 3)
+
+
+def test_a_size_that_only_the_container_claims_is_not_believed(decoder: Decoder) -> None:
+    """The stream itself says 64 x 48: nothing is drawn at the size that is claimed."""
+    found = decoder.look(with_claimed_size(video(20), 60_000, 60_000), MP4, size_px=64)
+    assert not isinstance(found, Failure)
+    assert found.height == 48
+    assert found.width <= 4 * 64  # it takes the pixels for oblong
+    assert colour(found.middle) == at([10])[0]
+
+
+def test_a_decoder_that_takes_too_long_or_dies_costs_its_row_alone() -> None:
+    data = video(20, size=(640, 480))
+    slow = Decoder(wall_seconds=0.0)
+    assert reason(slow.look(data, MP4, size_px=64)) == ("bad_input", "too_slow")
+    small = Decoder(memory_bytes=1_000_000)
+    assert reason(small.look(data, MP4, size_px=64))[0] == "bad_input"  # libraries say it in several ways
+    decoder = Decoder()
+    assert not isinstance(decoder.look(data, MP4, size_px=64), Failure)
+    child = decoder._idle.get()
+    child.kill()
+    child.wait()
+    decoder._idle.put(child)
+    assert reason(decoder.look(data, MP4, size_px=64)) == ("transient", "decoder_killed")
+    assert not isinstance(decoder.look(data, MP4, size_px=64), Failure)  # by another process
+    decoder.close()
+
+
+def test_a_core_s_seconds_are_counted() -> None:
+    """To start a process took some of them; with no more allowed it ends at the first video."""
+    decoder = Decoder(cpu_seconds=0)
+    assert reason(decoder.look(video(3), MP4, size_px=64)) == ("bad_input", "too_slow")
+
+
+def test_a_decoder_can_be_sent_to_a_worker(decoder: Decoder) -> None:
+    sent = pickle.loads(pickle.dumps(decoder))
+    assert not isinstance(sent.look(video(3), MP4, size_px=64), Failure)
+    sent.close()
+
+
+def test_without_pyav_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Fatal, match=r"seewhy\[video\]"):
+        Decoder()
