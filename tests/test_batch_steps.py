@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,30 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path, bucket: str, servers: tuple[Stub, BatchStub]) -> Home:
     return Home(tmp_path, bucket, servers[0])
+
+
+def test_a_job_with_a_long_request_sets_aside_the_price_of_long_ones(home: Home) -> None:
+    """250,000 and 50,000 tokens read: 0.25 x 2 + 0.05 x 1 USD, and 100 written each. Their mean is not long, yet what
+    is set aside covers it: 2 x (0.15 x 2 + 0.0001 x 15)."""
+    price = Price(1.0, 10.0, 2.0, 15.0)
+    writing = Writing(
+        source=home.source,
+        table=home.table,
+        requests=CaptionRequests,
+        requests_args={},
+        shared=gemini_batch.frame(model="m", max_new_tokens=100),
+        folder=home.folder,
+        rows_per_block=1,
+        bytes_a_job=1,
+    )
+    jobs = BatchJobs(**home.options, credentials=Credentials(token="fake"))
+    asker = Asker("caption", Reporter(quiet=True), jobs=jobs, writing=writing, price=price)
+    job = Shard("a", "gs://b/in", "gs://b/out", rows=2, size_bytes=1, tokens_in=300_000, longest_in=250_000)
+    most = asker._most_usd(job)
+    assert most == pytest.approx(2 * (0.15 * 2 + 0.0001 * 15))
+    assert most > price.cost_usd(250_000, 100) + price.cost_usd(50_000, 100)
+    short = asker._most_usd(replace(job, longest_in=160_000))
+    assert short == pytest.approx(2 * (0.15 * 1 + 0.0001 * 10))
 
 
 class Interrupt(BaseException):
