@@ -25,6 +25,12 @@ def test_a_long_prompt_has_its_own_price_for_all_its_tokens() -> None:
     assert Price(1.0, 2.0).cost_usd(300_000, 0) == pytest.approx(0.3)
 
 
+def test_calls_that_all_count_as_long() -> None:
+    long = Price(1.0, 10.0, 2.0, 15.0, long_above_tokens=1000).when_long()
+    assert long.cost_usd(10, 10) == pytest.approx(10e-6 * 2 + 10e-6 * 15)
+    assert Price(1.0, 10.0).when_long().cost_usd(10, 10) == pytest.approx(10e-6 * 1 + 10e-6 * 10)
+
+
 def test_the_most_that_a_call_can_cost() -> None:
     price = Price(1.0, 10.0, 2.0, 15.0, long_above_tokens=1000)
     assert price.most_usd(500) == pytest.approx(500e-6 * 10)  # any token may be a written one

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from seewhy import storage, vlm
+from seewhy.app.launch import launch
 from seewhy.caption_video import FRAME_PX, WHOLE_PROMPT, CaptionVideos
 from seewhy.demo.factors import draw_factors
 from seewhy.demo.posters import draw_poster
@@ -233,6 +234,12 @@ def test_tables_of_images_are_called_what_they_were(section: dict[str, Any], nam
     assert digest(fetch._config(study)) == "9e807fb4452db8fbb4ff36d127d76785"
     assert digest(caption.config(study)) == name
     assert digest(report._settings(study)) == "3956095fbebeff64ea0ecd5d456d215d"
+
+
+def test_the_app_is_for_images() -> None:
+    study = check_study({"title": "Ads", "workspace": "out", "manifest": VIDEOS})
+    with pytest.raises(Fatal, match="this study is one of videos"):
+        launch(study, "study.yaml")
 
 
 def test_tables_of_videos_are_called_by_what_changes_them() -> None:

@@ -49,6 +49,12 @@ class Price:
             usd_out = usd_out if self.long_usd_out is None else self.long_usd_out
         return (tokens_in * usd_in + tokens_out * usd_out) / _MILLION
 
+    def when_long(self) -> "Price":
+        """The price of a call that reads more than ``long_above_tokens``, for calls of any length."""
+        usd_in = self.usd_in if self.long_usd_in is None else self.long_usd_in
+        usd_out = self.usd_out if self.long_usd_out is None else self.long_usd_out
+        return Price(usd_in, usd_out)
+
     def most_usd(self, tokens: int, tokens_out_most: int | None = None) -> float:
         """The most that a call of so many tokens can cost, read and written together: USD.
 

@@ -44,7 +44,12 @@ class Home:
         self.stream = io.StringIO()
         self.options = {"model": "m", "project": "p", "location": "here", "base_url": stub.url}
 
-    def ask(
+    def ask(self, **more: Any) -> Counter:
+        counter = Counter("caption", len(self.images), "rows")
+        self.asker(**more).answer(missing_rows(self.source.keys, self.table.done_ids()), counter)
+        return counter
+
+    def asker(
         self,
         *,
         bytes_a_job: int = 10**9,
@@ -52,7 +57,7 @@ class Home:
         requests_args: dict[str, Any] | None = None,
         project: str = "p",
         **more: Any,
-    ) -> Counter:
+    ) -> Asker:
         writing = Writing(
             source=Source(self.source.keys.schema.empty_table(), self.source.stored),
             table=self.table,
@@ -64,10 +69,7 @@ class Home:
             bytes_a_job=bytes_a_job,
         )
         jobs = BatchJobs(**{**self.options, "project": project}, credentials=Credentials(token="fake"))
-        counter = Counter("caption", len(self.images), "rows")
-        asker = Asker("caption", Reporter(stream=self.stream), jobs=jobs, writing=writing, **more)
-        asker.answer(missing_rows(self.source.keys, self.table.done_ids()), counter)
-        return counter
+        return Asker("caption", Reporter(stream=self.stream), jobs=jobs, writing=writing, **more)
 
     def texts(self) -> dict[str, str]:
         rows = self.table.read(["id", "text"]).to_pylist()

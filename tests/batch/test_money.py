@@ -1,5 +1,6 @@
 """What jobs may cost is set aside before they are made, and what they did cost is counted once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from seewhy.failure import Fatal
 from seewhy.prices import Budget, Price
 from seewhy.steps import batch
+from seewhy.steps.shards import Shard
 from seewhy.vlm.gemini_batch import BatchJobs
 from tests.batch.home import PRICE, READ, WRITTEN_OUT, Home, Interrupt, interrupted, rows_asked
 from tests.vlm.batch_stub import BatchStub, Course
@@ -94,3 +96,16 @@ def test_a_job_that_a_killed_driver_left_still_counts(
     budget = Budget(cap_usd=1.0)
     home.ask(price=PRICE, purse=budget)
     assert budget.spent_usd == pytest.approx(10 * (READ + 4 * WRITTEN_OUT) / 1e6)
+
+
+def test_a_job_with_a_long_request_sets_aside_the_price_of_long_ones(home: Home) -> None:
+    """250,000 and 50,000 tokens read: 0.25 x 2 + 0.05 x 1 USD, and 100 written each. Their mean is not long, yet what
+    is set aside covers it: 2 x (0.15 x 2 + 0.0001 x 15)."""
+    price = Price(1.0, 10.0, 2.0, 15.0)
+    asker = home.asker(price=price)
+    job = Shard("a", "gs://b/in", "gs://b/out", rows=2, size_bytes=1, tokens_in=300_000, longest_in=250_000)
+    most = asker._most_usd(job)
+    assert most == pytest.approx(2 * (0.15 * 2 + 0.0001 * 15))
+    assert most > price.cost_usd(250_000, 100) + price.cost_usd(50_000, 100)
+    short = asker._most_usd(replace(job, longest_in=160_000))
+    assert short == pytest.approx(2 * (0.15 * 1 + 0.0001 * 10))

@@ -133,6 +133,21 @@ def test_broken_files_have_a_reason(decoder: Decoder) -> None:
     assert reason(decoder.look(film[: len(film) // 2], container(film), size_px=64)) == ("bad_input", "truncated")
 
 
+def test_frames_that_are_missing_at_the_end_are_counted(decoder: Decoder) -> None:
+    """Cut between two of the last packets, so that every packet is whole and the time is nearly right."""
+    import io
+
+    import av
+
+    data = video(40, options={"movflags": "faststart"})
+    with av.open(io.BytesIO(data), format="mov") as file:
+        places = sorted(packet.pos for packet in file.demux(video=0) if packet.size)
+    found = decoder.look(data[: places[-2]], MP4, size_px=64)
+    assert reason(found) == ("bad_input", "truncated")
+    assert isinstance(found, Failure)
+    assert found.detail == "38 of 40 frames are there"
+
+
 def test_a_video_of_sound_alone_is_none(decoder: Decoder) -> None:
     import io
     from fractions import Fraction

@@ -194,7 +194,7 @@ class Noted:
 
 
 def test_what_one_video_came_to_says_nothing_of_the_next(made):
-    """Each counts by its own length, 2 tokens of prompt and the 100 that an answer may have, whatever the stub counted."""
+    """Each counts by its own length, with 2 tokens of prompt and 100 of the answer, whatever the stub counted."""
     noted = Noted()
     backend = made(pace=noted, concurrency=1, max_new_tokens=100)
     for seconds in (10.0, 1.0, 20.0):

@@ -331,11 +331,15 @@ class Asker:
             self._purse.settle(shard.name, cost_usd)
 
     def _most_usd(self, shard: Shard) -> float:
-        """What the job can cost: what it reads, about, and all that it may write."""
+        """What the job can cost: what it reads, about, and all that it may write.
+
+        Where a request is so long that it costs more a token, as one with a long video may, all count as such.
+        """
         if self._price is None:
             raise Fatal(f"a budget needs the price of {self._step}'s model: give the study its own")
         written = self._writing.shared["generationConfig"]["maxOutputTokens"]
-        return shard.rows * self._price.most_usd(-(-shard.tokens_in // shard.rows) + written, written)
+        price = self._price.when_long() if shard.longest_in > self._price.long_above_tokens else self._price
+        return shard.rows * price.most_usd(-(-shard.tokens_in // shard.rows) + written, written)
 
     def _collect(self, ended: list[tuple[Shard, Job]]) -> Iterator[Collected]:
         """Commits what the jobs have answered, each before its record says so."""

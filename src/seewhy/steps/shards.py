@@ -41,7 +41,7 @@ class Shard:
         name: the job's display name.
         input, output: URL of the file of requests, and of the folder for the answers.
         rows, size_bytes: of the file.
-        tokens_in: that the job will read, about.
+        tokens_in: that the job will read, about; longest_in: of these, its longest request.
         most_usd: what was set aside for the job when it was asked for; None where nobody knew its price.
         state: written (the file is whole), asking (the service was asked to make the job, and may have), made,
             collected (what it answered is in the table).
@@ -63,6 +63,7 @@ class Shard:
     project: str | None = None
     job: str | None = None
     ended: dict[str, Any] | None = None
+    longest_in: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,19 +194,20 @@ def _write_shard(lines: _Ahead, shared: Writing) -> Shard:
     folder = storage.join(shared.folder, name)
     url = storage.join(folder, "input.jsonl")
     keys: dict[str, list[str]] = {ID: [], "request": [], "digest": []}
-    size = tokens = 0
+    size = tokens = longest = 0
     with storage.writing(url) as file:
         while lines.head is not None and (not size or size + len(lines.head[2].text) <= shared.bytes_a_job):
             key, request, line = lines.take()
             file.write(line.text)
             size += len(line.text)
             tokens += line.tokens_in
+            longest = max(longest, line.tokens_in)
             for column, value in zip(keys.values(), (key, request, line.digest), strict=True):
                 column.append(value)
     buffer = io.BytesIO()
     pq.write_table(pa.table(keys), buffer, compression="zstd")
     storage.write_whole(_record(shared.table, name, ".keys.parquet"), buffer.getvalue())
-    shard = Shard(name, url, storage.join(folder, "output"), len(keys[ID]), size, tokens)
+    shard = Shard(name, url, storage.join(folder, "output"), len(keys[ID]), size, tokens, longest_in=longest)
     save(shared.table, shard)
     return shard
 

@@ -133,7 +133,8 @@ class OpenAIBackend:
 
     def _guess(self, request: Request) -> int:
         text = len(f"{self._system_prompt}{request.prompt}".encode("utf-8", "replace"))
-        return sum(map(_tokens_of, request.images)) + text // 3
+        images = (image for image in request.images if isinstance(image, bytes))
+        return sum(map(_tokens_of, images)) + text // 3
 
     async def _ask(self, request: Request) -> Reply:
         images = only_images(request)
