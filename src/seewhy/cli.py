@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -181,6 +181,9 @@ _ENOUGH = 600
 @app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="where pictures, results and reports go")] = "demo",
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", help="another place for results and reports, such as gs://bucket/demo")
+    ] = None,
     posters: Annotated[int, typer.Option("--posters", min=0, help="how many posters to draw; 0: no posters")] = _ENOUGH,
     photos: Annotated[int, typer.Option("--photos", min=0, help="how many photos to draw; 0: no photos")] = _ENOUGH,
     seed: Annotated[int, typer.Option("--seed", help="of all that is drawn")] = 0,
@@ -193,9 +196,10 @@ def demo(
     from seewhy.demo.run import run_photos, run_posters
 
     missed = []
-    if posters and not run_posters(folder, posters=posters, seed=seed, reporter=Reporter(quiet=quiet)).passed:
+    shared: dict[str, Any] = {"seed": seed, "reporter": Reporter(quiet=quiet), "workspace": workspace}
+    if posters and not run_posters(folder, posters=posters, **shared).passed:
         missed.append(posters)
-    if photos and not run_photos(folder, photos=photos, seed=seed, reporter=Reporter(quiet=quiet)).passed:
+    if photos and not run_photos(folder, photos=photos, **shared).passed:
         missed.append(photos)
     if any(count >= _ENOUGH for count in missed):
         sys.exit(1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from seewhy import storage
 from seewhy.demo.districts import planted_words
 from seewhy.demo.photo_truth import PhotoComparison, compare_photos
 from seewhy.demo.photos import write_photos
@@ -27,17 +28,22 @@ HERE = Path(__file__).parent
 Found = TypeVar("Found")
 
 
-def run_posters(folder: str, *, posters: int, seed: int, reporter: Reporter) -> Comparison:
+def run_posters(
+    folder: str, *, posters: int, seed: int, reporter: Reporter, workspace: str | None = None
+) -> Comparison:
     """Draws posters into `folder`, serves them on this machine, runs the packaged study and prints the comparison.
 
-    A second call with the same arguments draws and computes nothing anew.
+    Tables and report go to ``posters`` in `workspace`, an absolute path or any fsspec URL, or beside the posters. A
+    second call with the same arguments draws and computes nothing anew.
     """
-    return _run("posters", folder, posters, seed, reporter, draw=write_posters, show=show_posters)
+    return _run("posters", folder, posters, seed, reporter, workspace, draw=write_posters, show=show_posters)
 
 
-def run_photos(folder: str, *, photos: int, seed: int, reporter: Reporter) -> PhotoComparison:
+def run_photos(
+    folder: str, *, photos: int, seed: int, reporter: Reporter, workspace: str | None = None
+) -> PhotoComparison:
     """The same for street photos and their districts."""
-    return _run("photos", folder, photos, seed, reporter, draw=write_photos, show=show_photos)
+    return _run("photos", folder, photos, seed, reporter, workspace, draw=write_photos, show=show_photos)
 
 
 def _run(
@@ -46,6 +52,7 @@ def _run(
     count: int,
     seed: int,
     reporter: Reporter,
+    workspace: str | None,
     *,
     draw: Callable[[Path, int, int], object],
     show: Callable[[Study], Found],
@@ -60,7 +67,7 @@ def _run(
     port = int(port_file.read_text()) if port_file.exists() else 0
     with serve(drawn, port=port) as address:
         port_file.write_text(address.rsplit(":", 1)[1])
-        study = _study(what, home, drawn, address)
+        study = _study(what, home, drawn, address, workspace)
         run_study(study, reporter)
     found = show(study)
     print(f"\nreport: {study.workspace}/report/index.html (in {format_seconds(time.monotonic() - started)})\n")
@@ -99,11 +106,11 @@ def _accuracy(scores: list[dict[str, object]], model: str) -> float:
     return next(float(str(s["value"])) for s in scores if s["metric"] == "accuracy" and s["model"] == model)
 
 
-def _study(what: str, home: Path, drawn: Path, address: str) -> Study:
+def _study(what: str, home: Path, drawn: Path, address: str, workspace: str | None) -> Study:
     """The packaged study over a manifest whose pictures, its first column, are at `address`."""
     lines = (drawn / "manifest.csv").read_text(encoding="utf-8").splitlines()
     served = [lines[0], *(f"{address}/{line}" for line in lines[1:])]
     (home / "manifest.csv").write_text("\n".join(served) + "\n", encoding="utf-8")
     study = home / "study.yaml"
     study.write_text((HERE / f"{what}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    return load_study(str(study))
+    return load_study(str(study), changed={} if workspace is None else {"workspace": storage.join(workspace, what)})
