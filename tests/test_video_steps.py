@@ -30,7 +30,7 @@ from seewhy.table import digest
 from seewhy.videos.container import MP4
 from seewhy.videos.decoder import Decoder
 from seewhy.vlm.base import Request
-from tests.test_batch_steps import key_file
+from tests.batch.test_studies import key_file
 from tests.train.encoders import save_tiny_bert
 from tests.videos.made import at, colour, film, video
 from tests.vlm.batch_stub import BatchStub
