@@ -115,8 +115,8 @@ class Fetch(Section):
     """Of a frame."""
     max_video_seconds: Annotated[float, Field(gt=0)] = 3600.0
     by_uri: bool = False
-    """Objects at gs:// URLs are not fetched: `gemini` is handed their URIs. An object that is written anew is found out
-    by its generation and checksum. There are no pictures of them in the report."""
+    """Objects at gs:// URLs are not fetched: `gemini` is handed their URIs. An id is made of URI, generation and
+    checksum as they are when fetch looks. There are no pictures of them in the report."""
     timeout_sec: Annotated[float, Field(gt=0)] = 30.0
     """Of a request and its body; 300 where videos are fetched and nothing is set."""
     connect_timeout_sec: Annotated[float, Field(gt=0)] = 10.0
