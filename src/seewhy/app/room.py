@@ -69,6 +69,6 @@ def _web(name: str, _study: Study) -> WebPictures:
 @st.cache_resource(max_entries=MODELS, show_spinner=False)
 def _speaker(name: str, _asked: VisionModel, _terms: Terms | None) -> Speaker:
     if isinstance(_asked, Ask):
-        settings = {"template": _asked.template, "context": _asked.context}
-        return Speaker(**settings, **ask.backend_arguments(_asked), **paid(_terms))
+        options = {**ask.backend_arguments(_asked), **paid(_terms)}
+        return Speaker(template=_asked.template, context=_asked.context, **options)
     return Speaker(**caption.backend_arguments(_asked), **paid(_terms))
