@@ -99,8 +99,8 @@ class Ask:
         name = f"{key} {column}"
         if column in self._prompts:
             return Request(name, (image,), self._prompts[column]), 0
-        question, template, context = self._questions[column], self._template, self._context
-        return request_after(self._backend, name, image, question, turns, template=template, context=context)
+        asked = self._backend, name, image, self._questions[column], turns
+        return request_after(*asked, template=self._template, context=self._context)
 
 
 def answers_row(key: str, found: Mapping[str, tuple[Answer, int]]) -> dict[str, object]:

@@ -54,8 +54,8 @@ class Speaker:
 
     def ask(self, key: str, image: bytes, turns: Sequence[Turn], question: str) -> Said:
         """The answer to a question after earlier turns; the oldest are left out while the prompt is too long."""
-        template, context = self._template, self._context
-        return self._say(*request_after(self._backend, key, image, question, turns, template=template, context=context))
+        asked = self._backend, key, image, question, turns
+        return self._say(*request_after(*asked, template=self._template, context=self._context))
 
     def _say(self, request: Request, turns: int = 0) -> Said:
         with self._lock:
