@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.study import check_study, load_study
 
@@ -111,3 +112,12 @@ def test_no_yaml_no_study(tmp_path: Path, text: str) -> None:
         load_study(str(path))
     with pytest.raises(Fatal, match="no study at"):
         load_study(str(tmp_path / "nowhere.yaml"))
+
+
+def test_a_study_in_a_bucket_has_its_workspace_beside_it(bucket: str) -> None:
+    """Not below a folder called `.`, which a bucket, unlike a disk, would have."""
+    text = "title: t\nworkspace: ./out\nmanifest: {path: ./films.csv, text: a, target: b}\n"
+    storage.write_whole(f"{bucket}/films/study.yaml", text.encode())
+    study = load_study(f"{bucket}/films/study.yaml")
+    assert study.workspace == f"{bucket}/films/out"
+    assert study.manifest.path == f"{bucket}/films/films.csv"

@@ -237,7 +237,7 @@ def _beside(folder: str, path: str) -> str:
     path = os.path.expanduser(path.removeprefix("file://"))
     if "://" in path or os.path.isabs(path):
         return path
-    joined = storage.join(folder, path)
+    joined = storage.join(folder, path.removeprefix("./"))  # a bucket would have a folder called `.`
     return joined if "://" in folder else os.path.abspath(joined)
 
 

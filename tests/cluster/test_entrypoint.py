@@ -159,18 +159,21 @@ def test_the_entrypoint_runs_the_study_and_waits_for_the_nodes_that_it_needs(
     report = storage.join(study.removesuffix("/study.yaml"), "out", "report", "index.html")
     assert "What moves a film" in storage.read_whole(report).decode()
     shown = metrics(head)
-    for line in shown:
-        print(line)
     assert sum(value for line, value in shown.items() if is_metric(line, ROWS, stage="fetch", outcome="ok")) == 24
 
 
 def test_a_runtime_environment_takes_the_project_along(head: Head) -> None:
     """README's way to try a change without an image: jobs and the package itself come from this folder."""
     script = "import os, seewhy; print('from', seewhy.__file__, os.path.exists('jobs/run.py'))"
-    command = [BIN / "ray", "job", "submit", "--address", head.address]
+    name = f"shipped-{uuid.uuid4().hex[:6]}"
+    command = [BIN / "ray", "job", "submit", "--address", head.address, "--no-wait", "--submission-id", name]
     command += ["--runtime-env", "cluster/runtime-env.yaml", "--", "python", "-c", shlex.quote(script)]
     done = subprocess.run(command, env=head.env, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("from ")]
+    until = time.monotonic() + 240
+    while state(head, name) not in ENDED:
+        assert time.monotonic() < until, said(head, name)
+        time.sleep(1)
+    [line] = [line for line in said(head, name).splitlines() if line.startswith("from ")]
     assert "_ray_pkg_" in line
     assert line.endswith(" True")
