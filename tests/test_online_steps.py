@@ -177,7 +177,7 @@ def test_a_pilot_forecasts_the_rest_and_is_part_of_it(ray_cluster: None, tmp_pat
     poor = study_of(tmp_path, {**more, "budget": 1.4}, **section)
     (found,) = pilot.run(poor, 4, Reporter(quiet=True))  # its rows are there: nothing is asked, or timed
     assert len(stub.calls) == 4
-    assert pilot.told(found)[3] == "online: not timed: no row was new; 0.530000 USD (0.530000 USD to 0.530000 USD)"
+    assert pilot.told(found)[3] == "online: not timed: no row was new; 0.53 USD (0.53 USD to 0.53 USD)"
     assert pilot.told(found)[-1] == "budget: 1.06 USD of 1.40 USD spent, enough for about 1 of the rest"
 
     forget()

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from seewhy.failure import Fatal
-from seewhy.prices import Budget, Price, price_list, price_of
+from seewhy.prices import Budget, Price, format_usd, price_list, price_of
 
 DAY = date(2026, 11, 21)
 
@@ -91,7 +91,7 @@ def test_spent_and_in_flight_stay_below_the_cap() -> None:
     assert budget.spent_usd == pytest.approx(0.7)
     budget.settle("b", 0.2)  # said twice
     assert budget.spent_usd == pytest.approx(0.7)
-    assert "0.700000 USD of 1.00 USD spent" in budget.refusal(0.4)
+    assert "0.70 USD of 1.00 USD spent" in budget.refusal(0.4)
     assert "raise the budget above 1.10 USD" in budget.refusal(0.4)
 
 
@@ -123,3 +123,11 @@ def test_estimates_that_were_too_low_grow() -> None:
     assert budget.in_flight_usd == 2.5
     assert budget.has_room(2.0)
     assert not budget.has_room(2.1)
+
+
+@pytest.mark.parametrize(
+    ("usd", "told"),
+    [(0, "0.00"), (1234.567, "1,234.57"), (0.7, "0.70"), (0.2554, "0.255"), (0.000387, "0.000387"), (0.99999, "1.00")],
+)
+def test_money_is_told_to_the_cent_or_to_three_digits(usd: float, told: str) -> None:
+    assert format_usd(usd) == f"{told} USD"

@@ -88,7 +88,7 @@ def spend(quota: Quota, lanes: int = 4) -> tuple[int, str]:
 
 @pytest.mark.ray
 def test_the_budget_holds_for_all_and_is_taken_up_again(ray_cluster: None, tmp_path: Path) -> None:
-    """A call costs 60 x 10 + 40 x 100 = 4,600 millionths, at most 100 x 100; of 0.1 USD, 19 make 0.0874."""
+    """A call costs 60 x 10 + 40 x 100 = 4,600 millionths, at most 100 x 100; of 0.10 USD, 19 make 0.0874."""
     ledger = str(tmp_path / "spent.json")
     options = {"service": "s", "price": Price(10.0, 100.0), "ledger": ledger, "requests_per_window": 6000}
     with desk("money"):
@@ -96,7 +96,7 @@ def test_the_budget_holds_for_all_and_is_taken_up_again(ray_cluster: None, tmp_p
         count, why = spend(quota)
         # 0.1 - 19 x 0.0046 = 0.0126 has room for one more that may cost 0.01, and what is left then has not
         assert count == 20
-        assert why.startswith("the budget is used up: 0.092000 USD of 0.100000 USD spent")
+        assert why.startswith("the budget is used up: 0.092 USD of 0.10 USD spent")
         again = pickle.loads(pickle.dumps(quota))
         assert spend(again)[0] == 0
         raised = Quota(name="money", budget_usd=0.2, **options)  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def test_jobs_and_calls_are_paid_from_one_budget(ray_cluster: None, tmp_path: Pa
         asyncio.run(call())
         refusal = purse.set_aside("another", 0.002)
         assert refusal is not None
-        assert "0.002000 USD of 0.010000 USD spent" in refusal
+        assert "0.002 USD of 0.01 USD spent" in refusal
         purse.settle("job", 0.002)
         assert state_of("both")["spent_usd"] == pytest.approx(0.004)
         assert spent_at_most_usd(url) == pytest.approx(0.004)
@@ -275,9 +275,7 @@ def test_two_clusters_on_one_workspace_share_its_budget(tmp_path: Path) -> None:
     )
     assert (first, second) == (None, None)
     assert refusal is not None
-    assert (
-        "0.410000 USD of 1.00 USD spent, 0.300000 USD set aside" in refusal
-    )  # what the other has written, a step ahead
+    assert "0.41 USD of 1.00 USD spent, 0.30 USD set aside" in refusal  # what the other has written, a step ahead
     assert spent_at_most_usd(url) == pytest.approx(0.3)
 
 

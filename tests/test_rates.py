@@ -233,7 +233,7 @@ def test_money_in_flight_is_waited_for_and_then_refused() -> None:
     [no] = broker.decide()
     assert no.id == "a3"
     assert no.refusal is not None
-    assert no.refusal.startswith("the budget is used up: 0.900000 USD of 1.00 USD spent")
+    assert no.refusal.startswith("the budget is used up: 0.90 USD of 1.00 USD spent")
     assert "raise the budget above 1.30 USD and run again" in no.refusal
     assert broker.waiting == 0
 
@@ -257,7 +257,7 @@ def test_the_first_call_goes_alone_and_shows_what_its_like_cost() -> None:
     assert budget.spent_usd == pytest.approx(0.9)
     [no, *_] = broker.decide()
     assert no.refusal is not None
-    assert "up to 0.300000 USD" in no.refusal
+    assert "up to 0.30 USD" in no.refusal
 
 
 def test_the_first_call_is_waited_for_a_window_at_most() -> None:
@@ -289,7 +289,7 @@ def test_money_of_a_job_is_not_waited_for() -> None:
     broker.end("a0", cost_usd=0.15)
     [no] = broker.decide()
     assert no.refusal is not None
-    assert "0.150000 USD of 1.00 USD spent, 0.700000 USD set aside for what is under way, and" in no.refusal
+    assert "0.15 USD of 1.00 USD spent, 0.70 USD set aside for what is under way, and" in no.refusal
     assert "raise the budget above 1.05 USD" in no.refusal
 
 

@@ -62,6 +62,7 @@ def test_defaults_are_the_article_s() -> None:
         (with_(fetch={"max_bytes": "inf GB"}), "a size is a number of bytes"),
         (with_(fetch={"allow_private": ["http://x"]}), "neither a host name nor an address"),
         (with_(report={"text_lang": "jap anese"}), "report.text_lang: 'jap anese' is not allowed"),
+        (with_(prices={"m": {"in": 1}}), "a price is USD a million tokens for both in and out, not {'in': 1.0}"),
         (with_(retry=["sometimes"]), "retry.0: 'sometimes' is not allowed"),
     ],
 )

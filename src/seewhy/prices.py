@@ -12,6 +12,8 @@ from datetime import date
 from importlib.resources import files
 from typing import Any, Protocol
 
+import numpy as np
+
 from seewhy.failure import Fatal
 
 _MILLION = 1_000_000
@@ -246,5 +248,8 @@ class Budget:
 
 
 def format_usd(amount: float) -> str:
-    """Cents where that says it, more digits where cents would say nothing."""
-    return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.6f} USD"
+    """Cents from a dollar on, and three digits below: 1.33 USD, 0.70 USD, 0.000387 USD."""
+    if amount >= 1 or amount == 0:
+        return f"{amount:,.2f} USD"
+    whole, _, rest = np.format_float_positional(amount, precision=3, fractional=False, trim="-").partition(".")
+    return f"{whole}.{rest:0<2} USD"

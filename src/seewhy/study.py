@@ -4,10 +4,10 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from seewhy import storage
 from seewhy.failure import KINDS, Fatal
@@ -31,6 +31,12 @@ from seewhy.sections import (
 )
 
 
+def _both(price: dict[Literal["in", "out"], float]) -> dict[Literal["in", "out"], float]:
+    if len(price) < 2:
+        raise ValueError(f"a price is USD a million tokens for both in and out, not {dict(price)}")
+    return price
+
+
 class Study(Section):
     """A whole study. See README for an example."""
 
@@ -48,7 +54,7 @@ class Study(Section):
     budget: Usd | None = None
     """USD that all calls to services may cost together, those of earlier runs in this workspace included; no call is
     made that could break it. None: any sum."""
-    prices: dict[str, dict[Literal["in", "out"], Usd]] = Field(default={})
+    prices: dict[str, Annotated[dict[Literal["in", "out"], Usd], AfterValidator(_both)]] = Field(default={})
     """By model, in place of those in prices.json: ``{in: USD, out: USD}`` a million tokens."""
     usd_per_gpu_hour: Usd | None = None
     """What a GPU of the cluster costs, for `seewhy plan --pilot`."""

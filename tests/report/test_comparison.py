@@ -46,7 +46,7 @@ def test_every_figure_is_in_its_place(tmp_path: Path) -> None:
     assert claims["Words of the captions, counted"].text == (
         "2 by both, 1 by both with opposite signs, 2 by A alone, 1 by B alone."
     )
-    assert claims["Captions"].text == "590 of 598 (99%) by A; 585 of 598 (98%) by B for 0.255000 USD."
+    assert claims["Captions"].text == "590 of 598 (99%) by A; 585 of 598 (98%) by B for 0.255 USD."
     r2, rmse = page.one("section", id="scores").all("table", "gains")
     assert cells(r2)[1:3] == [["A", "", "0.612 0.550 to 0.670"], ["B", "", "0.655 0.600 to 0.710"]]
     assert cells(r2)[-1] == ["Gain of B", "", "+0.043 +0.021 to +0.066"]
@@ -75,7 +75,7 @@ def test_every_figure_is_in_its_place(tmp_path: Path) -> None:
     assert told["Refused"] == ["4 of 598 (under 1%)", "13 of 598 (2%)"]
     assert told["rejected/prompt_blocked_safety"] == ["0", "13"]
     assert told["Tokens read"] == ["171,936 (288 an answer)", "600,000 (1,003 an answer)"]
-    assert told["Cost"] == ["not known", "0.255000 USD"]
+    assert told["Cost"] == ["not known", "0.255 USD"]
     assert "Not compared: image model: B has none" in page.one("ul", "gaps").text
     assert page.one("section", id="provenance").one("table", "pairs").text == "model tiny"
 
@@ -196,7 +196,7 @@ def test_the_terminal_says_what_the_page_says() -> None:
     assert "  both: +橋, −rain" in told
     assert "  only A: +灯り [the other: in no text], +tower [the other: 31 of 585]" in told
     assert "not compared: image model: B has none" in told
-    assert "    600,000 tokens read, 30,000 written, 0.255000 USD" in told
+    assert "    600,000 tokens read, 30,000 written, 0.255 USD" in told
     hidden = comparison_lines(comparison(first="a\u202eb"))
     assert hidden[0] == "A  a[U+202E]b"
 
