@@ -47,7 +47,10 @@ class Head:
     metrics_ports: list[int] = field(default_factory=list)
 
     def add_node(self, name: str, options: Mapping[str, object]) -> None:
-        """A node that joins the head, with the options of `ray start`; its object store is small all the same."""
+        """A node that has joined the head, with the options of `ray start`; its object store is small all the same.
+
+        Ray gives a node 30 s to register, which may be too few where others have the machine: it is started again.
+        """
         agent, agent_grpc, metrics = free_ports(3)
         self.metrics_ports.append(metrics)
         own = {
@@ -57,7 +60,13 @@ class Head:
             "dashboard-agent-grpc-port": agent_grpc,
             "metrics-export-port": metrics,
         }
-        self.start(name, {**options, **own})
+        for _ in range(4):
+            self.start(name, {**options, **own})
+            while self.processes[-1].poll() is None:
+                if "Ray runtime started" in (self.folder / f"{name}.log").read_text(errors="replace"):
+                    return
+                time.sleep(0.2)
+        raise AssertionError(f"the node {name} did not start: {self.said()}")
 
     def start(self, name: str, options: Mapping[str, object], *flags: str) -> None:
         command = [str(BIN / "ray"), "start", *flags, "--block", "--disable-usage-stats"]
