@@ -37,14 +37,16 @@ def emulated(bucket: str) -> Iterator[str]:
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    before = dict(os.environ)
+    before, settings = dict(os.environ), dict(fsspec.config.conf.get("gs", {}))  # there may be another one
     os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{server.server_address[1]}"
     os.environ["FSSPEC_GS_TOKEN"] = "anon"  # for child processes: fsspec reads it when it is imported
-    fsspec.config.conf.setdefault("gs", {})["token"] = "anon"
+    fsspec.config.conf["gs"] = {**settings, "token": "anon"}
+    fsspec.get_filesystem_class("gs").clear_instance_cache()  # those that speak to another
     try:
         yield f"gs://{bucket}"
     finally:
-        fsspec.config.conf["gs"].pop("token")
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+        fsspec.config.conf["gs"] = settings
         for name in ("STORAGE_EMULATOR_HOST", "FSSPEC_GS_TOKEN"):
             os.environ.pop(name)
             if name in before:

@@ -8,7 +8,7 @@ import pytest
 
 from seewhy import schema
 from seewhy.ask import Ask, identity
-from seewhy.vlm.base import Answer, Request
+from seewhy.vlm.base import Request, answered
 from seewhy.vlm.chat import QUESTION, Turn, prompt_of
 from seewhy.vlm.fake import FakeBackend
 from seewhy.vlm.hf import HfBackend
@@ -204,7 +204,7 @@ def test_what_cannot_be_asked(given: dict[str, Any], message: str) -> None:
 def test_a_blank_answer_is_a_rejected_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control characters alone are nothing once they are tidied away, and no turn of a conversation."""
     stage = Ask(backend="fake", questions=QUESTIONS, chat=True)
-    monkeypatch.setattr(stage._backend, "generate", lambda requests: [Answer("\x00", None, "stop") for _ in requests])
+    monkeypatch.setattr(stage._backend, "generate", lambda requests: [answered("\x00", "stop") for _ in requests])
     [row] = stage(batch([b"one"])).to_pylist()
     assert [one["reason"] for one in row["replies"]] == ["empty_answer"] * 3
     assert [one["turns"] for one in row["replies"]] == [0, 0, 0]

@@ -15,7 +15,7 @@ from seewhy.failure import Failure, Fatal
 from seewhy.heat import heat_of, random_heat
 from seewhy.images import decode
 from seewhy.overlay import overlay, side_by_side
-from seewhy.vlm.base import Answer
+from seewhy.vlm.base import Answer, answered
 from seewhy.vlm.fake import FakeBackend
 from seewhy.vlm.hf import HfBackend
 from tests.describing import MAP, batch, encoded, outputs, photo
@@ -225,7 +225,7 @@ def test_what_the_backend_writes_is_tidied_and_its_failures_are_kept(recorder, m
     answers = [
         Answer("  照明\t と\r\n\n 配管\x00 ", None, "length", 1, 2),
         Answer(failure=Failure("transient", "http_503", "the server said \x00 twice")),
-        Answer("\x07\x00"),
+        answered("\x07\x00"),
     ]
     monkeypatch.setattr(recorder, "generate", lambda requests: answers)
     rows = Describe(backend="recorder")(batch([encoded(photo(i)) for i in range(3)])).to_pylist()

@@ -211,7 +211,8 @@ class Table:
                 f"{counts.missing} missing; run the stage again"
             )
         mark = {"rows_in": counts.rows_in, "ok": counts.ok, "failed": counts.failed, "rows": rows_digest}
-        storage.write_json(storage.join(self.url, "_done.json"), mark)
+        if mark != self.done_mark():
+            storage.write_json(storage.join(self.url, "_done.json"), mark)
 
     def done_mark(self) -> dict[str, Any] | None:
         return storage.read_json(storage.join(self.url, "_done.json"))

@@ -12,6 +12,7 @@ from seewhy.prices import Price
 from seewhy.quota.ledger import Ledger, add_spent, spent_at_most_usd
 from seewhy.sections import Ask
 from seewhy.study import load_study
+from seewhy.vlm.openai import LEAST_AN_IMAGE
 from tests.app.sample import write_study
 from tests.app.test_talking import picture
 from tests.vlm.gemini_stub import IMAGE_TOKENS, Stub
@@ -50,8 +51,7 @@ def test_what_a_call_costs_is_written_down_and_what_a_failed_one_may_have(stub: 
     assert spent_at_most_usd(asked.ledger) == pytest.approx(cost)
     stub.plan["Gone?"] = ["drop", "drop"]  # of a call that was cut off nobody knows: what was set aside counts, twice
     assert mine.ask("a", picture(), [], "Gone?").failure is not None
-    # from the first answer on a call is taken to read what that one read
-    most = PRICE.cost_usd(IMAGE_TOKENS + 3, 20)
+    most = PRICE.cost_usd(LEAST_AN_IMAGE + 1, 20)  # by the image's size, whatever the first call read
     assert spent_at_most_usd(asked.ledger) == pytest.approx(cost + 2 * most)
 
 

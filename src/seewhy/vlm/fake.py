@@ -20,7 +20,14 @@ _PLACES = ("under a heavy sky", "at the edge of a forest", "in an empty room", "
 _MOODS = ("tense", "tender", "playful", "lonely", "hopeful", "eerie", "calm", "grand")
 _FEATURES = ("bold lettering", "soft light", "a sharp contrast", "a torn edge", "a wide frame", "a striking red accent")
 
-_GARBAGE = ("\x00\x07", "<script>alert(1)</script>", "\ud83d broken", "word " * 5000, "\u202eright to left", "   \n\n")
+_GARBAGE = (
+    "nul \x00 bell \x07",
+    "<script>alert(1)</script>",
+    "\ud83d broken",
+    "word " * 5000,
+    "\u202eright to left",
+    "   \n\n",
+)
 
 
 class FakeBackend:
