@@ -11,7 +11,7 @@ from seewhy.failure import Failure
 from seewhy.images import decode
 from seewhy.vlm import base
 from seewhy.vlm.base import Media, Request
-from tests.videos.made import at, colour, video
+from tests.videos.made import at, colour, growing, video
 
 CLIP = video(20)
 
@@ -83,6 +83,14 @@ def test_frames_need_bytes_that_can_be_decoded() -> None:
     assert (second.kind, second.reason) == ("bad_input", "bad_header")
     assert isinstance(third, Request)
     assert third.prompt == "what?"
+
+
+def test_a_video_that_grows_on_the_way_makes_a_grid() -> None:
+    """Half of the frames are 64 x 48, the others 640 x 480."""
+    request = asked(rows((growing(10, 10), "x.avi", "AVI", 2.0)), frames=4, one_picture=True)
+    (picture,) = request.images
+    assert isinstance(picture, bytes)
+    assert decode(picture).shape == (960, 1280, 3)
 
 
 def test_the_same_ids_come_out_in_order() -> None:
