@@ -147,7 +147,8 @@ def with_hidden_start(mp4: bytes, seconds: float) -> bytes:
     """An MP4 whose edit list begins so much later."""
     data = bytearray(mp4)
     of_movie, of_track, edit = data.index(b"mvhd"), data.index(b"mdhd"), data.index(b"elst")
-    (movie_scale,), (scale,) = struct.unpack_from(">I", data, of_movie + 16), struct.unpack_from(">I", data, of_track + 16)
+    (movie_scale,) = struct.unpack_from(">I", data, of_movie + 16)
+    (scale,) = struct.unpack_from(">I", data, of_track + 16)
     length, begins = struct.unpack_from(">Ii", data, edit + 12)
     struct.pack_into(">Ii", data, edit + 12, length - int(seconds * movie_scale), begins + int(seconds * scale))
     return bytes(data)

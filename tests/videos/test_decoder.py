@@ -335,8 +335,8 @@ def test_no_decoder_that_is_on_no_list_is_opened() -> None:
 
 @pytest.mark.parametrize("where", ["file", "address"])
 def test_a_video_that_lies_elsewhere_is_not_looked_for(decoder: Decoder, tmp_path: Path, where: str) -> None:
-    """A MOV may name another file, or an address, that its pictures lie in (ISO 14496-12, 8.7.2). FFmpeg follows that
-    where it is told to, as is shown first; here it never does, even where it is told to."""
+    """A MOV may name another file, or an address, that its pictures lie in (ISO 14496-12, 8.7.2). FFmpeg opens the
+    file where it is told to, as is shown first; with what the decoder is told it does not, even then."""
     data = video(20, form="mov")
     (tmp_path / "secret.mov").write_bytes(data)
     asked: list[str] = []
@@ -358,8 +358,7 @@ def test_a_video_that_lies_elsewhere_is_not_looked_for(decoder: Decoder, tmp_pat
         told = {"enable_drefs": "1", "use_absolute_path": "1"}
         with av.open(io.BytesIO(hostile), format="mov", options=told) as file:
             found = sum(packet.size for packet in file.demux(video=0))
-        assert (found > 0, bool(asked)) == ((True, False) if where == "file" else (False, True))
-        asked.clear()
+        assert (found > 0) == (where == "file")  # an address it takes for folders of a Macintosh, parted by colons
         assert reason(decoder.look(hostile, MOV, size_px=64))[0] == "bad_input"
         assert isinstance(decoder.frames(hostile, MOV, count=2, size_px=64), Failure)
         refused = {"protocol_whitelist": "none", "format_whitelist": "mov"}
