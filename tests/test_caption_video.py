@@ -1,5 +1,7 @@
 """The caption stage for videos: what a model is shown of one, and what names the table."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -99,6 +101,11 @@ def test_the_same_ids_come_out_in_order() -> None:
     assert table["id"].to_pylist() == ["0", "1", "2"]
     assert table["reason"].to_pylist() == [None, "no_video", None]
     assert [text is None for text in table["text"].to_pylist()] == [False, True, False]
+
+
+def test_who_works_with_images_alone_loads_no_decoder_of_videos() -> None:
+    code = "import sys, seewhy.fetch, seewhy.caption, seewhy.steps.fetch; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_image_s_backend_is_shown_no_video() -> None:

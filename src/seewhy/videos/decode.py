@@ -20,8 +20,8 @@ _OF_CAMERAS = ("mjpeg", "prores", "dnxhd", "mpeg2video", "mpeg4", "h263")
 _OLDER = ("mpeg1video", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1", "theora", "svq3")
 CODECS = frozenset((*_OF_THE_WEB, *_OF_CAMERAS, *_OLDER))
 """What is not here is never decoded: FFmpeg has some two hundred video decoders, of games and of the nineties."""
-MAX_STREAMS = 100
-"""Real files have ten at most; each takes memory and time whether it is looked at or not."""
+MAX_STREAMS = 200
+"""Real files have ten, or some more with fonts for subtitles, which count; each takes memory and time."""
 
 
 class BadVideo(ValueError):
