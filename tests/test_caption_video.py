@@ -1,5 +1,7 @@
 """The caption stage for videos: what a model is shown of one, and what names the table."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ from seewhy.failure import Failure
 from seewhy.images import decode
 from seewhy.vlm import base
 from seewhy.vlm.base import Media, Request
-from tests.videos.made import at, colour, video
+from tests.videos.made import at, colour, growing, video
 
 CLIP = video(20)
 
@@ -85,12 +87,25 @@ def test_frames_need_bytes_that_can_be_decoded() -> None:
     assert third.prompt == "what?"
 
 
+def test_a_video_that_grows_on_the_way_makes_a_grid() -> None:
+    """Half of the frames are 64 x 48, the others 640 x 480."""
+    request = asked(rows((growing(10, 10), "x.avi", "AVI", 2.0)), frames=4, one_picture=True)
+    (picture,) = request.images
+    assert isinstance(picture, bytes)
+    assert decode(picture).shape == (960, 1280, 3)
+
+
 def test_the_same_ids_come_out_in_order() -> None:
     stage = CaptionVideos(backend="fake", frames=2)
     table = stage(rows((CLIP, "x.mp4", "MP4", 2.0), (None, None, None, None), (video(5), "y.mp4", "MP4", 0.5)))
     assert table["id"].to_pylist() == ["0", "1", "2"]
     assert table["reason"].to_pylist() == [None, "no_video", None]
     assert [text is None for text in table["text"].to_pylist()] == [False, True, False]
+
+
+def test_who_works_with_images_alone_loads_no_decoder_of_videos() -> None:
+    code = "import sys, seewhy.fetch, seewhy.caption, seewhy.steps.fetch; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_image_s_backend_is_shown_no_video() -> None:

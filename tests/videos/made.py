@@ -133,3 +133,59 @@ def with_claimed_jpeg_size(avi: bytes, width: int, height: int) -> bytes:
     while (place := data.find(b"\xff\xc0\x00\x11\x08", place + 1)) >= 0:
         struct.pack_into(">HH", data, place + 5, height, width)
     return bytes(data)
+
+
+def with_streams(mp4: bytes, count: int) -> bytes:
+    """An MP4 whose index comes last, with its stream so many times more."""
+    movie, track = mp4.index(b"moov") - 4, mp4.index(b"trak") - 4
+    (of_movie,), (of_track,) = struct.unpack_from(">I", mp4, movie), struct.unpack_from(">I", mp4, track)
+    head = mp4[:movie] + struct.pack(">I", of_movie + of_track * count) + mp4[movie + 4 : track]
+    return head + mp4[track : track + of_track] * (count + 1) + mp4[track + of_track :]
+
+
+def with_hidden_start(mp4: bytes, seconds: float) -> bytes:
+    """An MP4 whose edit list begins so much later."""
+    data = bytearray(mp4)
+    of_movie, of_track, edit = data.index(b"mvhd"), data.index(b"mdhd"), data.index(b"elst")
+    (movie_scale,) = struct.unpack_from(">I", data, of_movie + 16)
+    (scale,) = struct.unpack_from(">I", data, of_track + 16)
+    length, begins = struct.unpack_from(">Ii", data, edit + 12)
+    struct.pack_into(">Ii", data, edit + 12, length - int(seconds * movie_scale), begins + int(seconds * scale))
+    return bytes(data)
+
+
+def with_second_stream(mkv: bytes, codec: str) -> bytes:
+    """A Matroska file with a smaller stream of that codec beside its own."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(mkv)) as given, av.open(out, "w", format="matroska") as file:
+        kept = file.add_stream_from_template(given.streams.video[0])
+        other = file.add_stream(codec, rate=10)
+        other.width, other.height, other.pix_fmt = 16, 16, "yuv420p"
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = kept
+                file.mux(packet)
+        for place in range(3):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = place, Fraction(1, 10)
+            file.mux(other.encode(frame.reformat(format="yuv420p")))
+        file.mux(other.encode(None))
+    return out.getvalue()
+
+
+def with_pictures_elsewhere(mov: bytes, where: str) -> bytes:
+    """A MOV that says that its pictures lie in the file or at the address `where`: a Macintosh alias (``alis``), of
+    which FFmpeg reads the names of volume and file and the whole path."""
+    path, name = where.encode(), where.rpartition("/")[2].encode()
+    alias = bytes(10) + b"\4Home".ljust(28, b"\0") + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0")
+    alias += bytes(16) + struct.pack(">hh", -1, -1) + bytes(16)  # no way from here to there, so the path counts
+    alias += struct.pack(">hH", 2, len(path)) + path + bytes(len(path) % 2) + struct.pack(">hH", -1, 0)
+    entry = struct.pack(">I", 12 + len(alias)) + b"alis" + bytes(4) + alias
+    data = bytearray(mov)
+    old = data.index(b"dref") - 4
+    (size,) = struct.unpack_from(">I", data, old)
+    box = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+        place = data.index(name, old - 40 if name == b"dinf" else 0) - 4
+        struct.pack_into(">I", data, place, struct.unpack_from(">I", data, place)[0] + len(box) - size)
+    return bytes(data[:old]) + box + bytes(data[old + size :])

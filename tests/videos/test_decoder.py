@@ -1,16 +1,25 @@
 """Videos decoded in a process of their own: the right frames, and for broken and hostile ones a reason, soon."""
 
+import http.server
+import io
+import os
 import pickle
 import resource
+import signal
+import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread, Timer
 
+import av
 import numpy as np
 import pytest
 
 from seewhy.failure import Failure, Fatal
+from seewhy.videos import decode
 from seewhy.videos import decoder as module
-from seewhy.videos.container import AVI, HEAD_BYTES, MP4, Container, container_of
+from seewhy.videos.container import AVI, HEAD_BYTES, MOV, MP4, Container, container_of
 from seewhy.videos.decoder import Decoder
 from tests.videos.made import (
     at,
@@ -20,7 +29,13 @@ from tests.videos.made import (
     with_claimed_frames,
     with_claimed_jpeg_size,
     with_claimed_size,
+    with_hidden_start,
+    with_pictures_elsewhere,
+    with_second_stream,
+    with_streams,
 )
+
+CLIP = video(20)
 
 
 @pytest.fixture(scope="module")
@@ -218,13 +233,139 @@ def test_a_decoder_that_takes_too_long_or_dies_costs_its_row_alone() -> None:
     assert reason(small.look(data, MP4, size_px=64))[0] == "bad_input"  # libraries say it in several ways
     decoder = Decoder()
     assert not isinstance(decoder.look(data, MP4, size_px=64), Failure)
+    for ends in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        child = decoder._idle.get()
+        child.send_signal(signal.SIGSTOP)
+        decoder._idle.put(child)
+        late = Timer(0.3, lambda child=child, ends=ends: (child.send_signal(ends), child.send_signal(signal.SIGCONT)))
+        late.start()
+        found = decoder.look(data, MP4, size_px=64)  # asked before it is ended, or as it is ended
+        if not isinstance(found, Failure):  # it caught the signal between two steps and had answered
+            assert ends == signal.SIGINT
+        else:
+            assert reason(found) == ("transient", "decoder_killed")
+        late.join()
+        assert not isinstance(decoder.look(data, MP4, size_px=64), Failure)  # by another process
+    decoder.close()
+
+
+def test_a_process_that_died_while_it_waited_costs_no_row() -> None:
+    decoder = Decoder()
+    assert not isinstance(decoder.look(CLIP, MP4, size_px=64), Failure)
     child = decoder._idle.get()
     child.kill()
     child.wait()
     decoder._idle.put(child)
-    assert reason(decoder.look(data, MP4, size_px=64)) == ("transient", "decoder_killed")
-    assert not isinstance(decoder.look(data, MP4, size_px=64), Failure)  # by another process
+    assert not isinstance(decoder.look(CLIP, MP4, size_px=64), Failure)
     decoder.close()
+
+
+def test_what_keeps_a_process_from_starting_is_no_video_s_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder with a module of the same name as one of ours is not asked; what cannot start at all stops the job."""
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    decoder = Decoder()
+    assert not isinstance(decoder.look(CLIP, MP4, size_px=64), Failure)
+    decoder.close()
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    with pytest.raises(Fatal, match="ends with 1 before it has seen one"):
+        decoder.look(CLIP, MP4, size_px=64)
+    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "none"))
+    assert reason(decoder.look(CLIP, MP4, size_px=64)) == ("transient", "decoder_not_started")
+
+
+def test_a_video_may_be_larger_than_the_one_before_it_was_allowed_to_be() -> None:
+    """The memory that decoding may take comes on top of the bytes of each video."""
+    decoder = Decoder(memory_bytes=200_000_000)
+    assert not isinstance(decoder.look(CLIP, MP4, size_px=64), Failure)
+    large = CLIP + struct.pack(">I", 300_000_008) + b"free" + bytes(300_000_000)
+    found = decoder.look(large, MP4, size_px=64)
+    decoder.close()
+    assert not isinstance(found, Failure), found
+
+
+def children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_processes_and_pipes_do_not_pile_up() -> None:
+    """Sixty videos, of which each third is broken and each third ends its process."""
+    decoder = Decoder()
+    small = Decoder(memory_bytes=1_000_000)
+    before, others = len(os.listdir("/proc/self/fd")), children()
+    for place in range(60):
+        asked, data = (decoder, CLIP) if place % 3 == 0 else (decoder, CLIP[:1000]) if place % 3 == 1 else (small, CLIP)
+        asked.look(data, MP4, size_px=64)
+    decoder.close()
+    small.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() <= others
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(decoder: Decoder) -> None:
+    """Two seconds of which the first is cut away, as a phone does it: of frames 10 to 19, 11 13 16 18 stand for four
+    parts, and 15 for the whole."""
+    data = with_hidden_start(CLIP, seconds=1.0)
+    looked = decoder.look(data, MP4, size_px=64)
+    assert not isinstance(looked, Failure), looked
+    assert (looked.frames, colour(looked.middle)) == (10, at([15])[0])
+    assert looked.seconds == pytest.approx(1.0)
+    shown = decoder.frames(data, MP4, count=4, size_px=64)
+    assert not isinstance(shown, Failure)
+    assert [colour(frame) for frame in shown] == at([11, 13, 16, 18])
+
+
+def test_many_streams_are_refused_soon(decoder: Decoder) -> None:
+    start = time.monotonic()
+    assert reason(decoder.look(with_streams(CLIP, 3000), MP4, size_px=64)) == ("bad_input", "too_much_memory")
+    assert time.monotonic() - start < 10
+
+
+def test_no_decoder_that_is_on_no_list_is_opened() -> None:
+    """FFmpeg opens a file's decoders to learn what is in it, before anyone could look at their names."""
+    data = with_second_stream(video(3, form="matroska"), "ffv1")
+    with av.open(io.BytesIO(data), format="matroska") as file:
+        assert file.streams.video[1].codec_context.pix_fmt == "yuv420p"  # it was decoded
+    with decode._opened(data, "matroska", decode.Limits(10**6, 60, 1000)) as (container, stream):
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert container.streams.video[1].codec_context.pix_fmt is None
+
+
+@pytest.mark.parametrize("where", ["file", "address"])
+def test_a_video_that_lies_elsewhere_is_not_looked_for(decoder: Decoder, tmp_path: Path, where: str) -> None:
+    """A MOV may name another file, or an address, that its pictures lie in (ISO 14496-12, 8.7.2). FFmpeg opens the
+    file where it is told to, as is shown first; with what the decoder is told it does not, even then."""
+    data = video(20, form="mov")
+    (tmp_path / "secret.mov").write_bytes(data)
+    asked: list[str] = []
+
+    class Kept(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(tmp_path))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Kept) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        elsewhere = {
+            "file": str(tmp_path / "secret.mov"),
+            "address": f"http://127.0.0.1:{server.server_address[1]}/secret.mov",
+        }[where]
+        hostile = with_pictures_elsewhere(data, elsewhere)
+        told = {"enable_drefs": "1", "use_absolute_path": "1"}
+        with av.open(io.BytesIO(hostile), format="mov", options=told) as file:
+            found = sum(packet.size for packet in file.demux(video=0))
+        assert (found > 0) == (where == "file")  # an address it takes for folders of a Macintosh, parted by colons
+        assert reason(decoder.look(hostile, MOV, size_px=64))[0] == "bad_input"
+        assert isinstance(decoder.frames(hostile, MOV, count=2, size_px=64), Failure)
+        refused = {"protocol_whitelist": "none", "format_whitelist": "mov"}
+        with av.open(io.BytesIO(hostile), format="mov", options={**told, **refused}) as file:
+            assert sum(packet.size for packet in file.demux(video=0)) == 0
+        server.shutdown()
+    assert asked == []
 
 
 def test_a_core_s_seconds_are_counted() -> None:

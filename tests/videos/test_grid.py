@@ -27,8 +27,16 @@ def test_one_frame_is_itself() -> None:
     assert np.array_equal(grid([plain(7)]), plain(7))
 
 
-def test_frames_of_two_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 shapes"):
-        grid([plain(1), plain(1, width=4)])
-    with pytest.raises(ValueError, match="0 shapes"):
+def test_smaller_frames_lie_in_the_middle_of_their_place() -> None:
+    """A video may change its size on the way: here from 2 x 3 to 4 x 5, so every place is 4 x 5."""
+    laid = grid([plain(10), plain(20, 4, 5)])[:, :, 0]
+    assert laid.shape == (4, 10)
+    assert np.array_equal(laid[:, 5:], np.full((4, 5), 20))
+    first = np.zeros((4, 5), np.uint8)
+    first[1:3, 1:4] = 10
+    assert np.array_equal(laid[:, :5], first)
+
+
+def test_no_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="no frame"):
         grid([])

@@ -61,12 +61,21 @@ def test_greedy_sends_what_its_identity_holds(stub, made):
     assert "safetySettings" not in call.body
 
 
-def test_an_object_that_the_service_reads_itself_may_be_gone(stub, made):
-    stub.plan = {"gone": ["404"]}
+def test_an_object_that_the_service_reads_itself_may_be_gone_or_closed(stub, made):
+    stub.plan = {"gone": ["404"], "closed": ["403", "403"]}
     stored = Media("gs://b/x", "image/jpeg")
-    first, second = made().generate([Request("a", (stored,), "what"), Request("b", (stored,), "gone")])
+    first, second, third = made().generate(
+        [Request(prompt, (stored,), prompt) for prompt in ("what", "gone", "closed")]
+    )
     assert first.text == words_about([b"gs://b/x"], "what")
     assert (second.failure.kind, second.failure.reason) == ("bad_input", "http_404")
+    assert (third.failure.kind, third.failure.reason, third.failure.detail) == (
+        "bad_input",
+        "http_403",
+        "403 PERMISSION_DENIED: Permission denied.",
+    )
+    with pytest.raises(Fatal):
+        made().generate([ask("closed")])  # of what is sent along there is nothing to be closed
 
 
 def test_a_picture_that_lies_is_sent_upright_and_a_gif_as_png(stub, made):

@@ -4,3 +4,6 @@ A decoder is millions of lines of C that read what strangers wrote. So it runs i
 much memory and time and no more; who asks (`decoder`) gets pictures or the reason why not. This package imports nothing
 at its top, so that the child starts quickly.
 """
+
+READY = b"ready\n"
+"""What the child says once it can work."""

@@ -36,7 +36,7 @@ class CheckedVideo:
 
 
 def check_video(data: bytes, decoder: Decoder, *, max_bytes: int) -> CheckedVideo | Failure:
-    """What a video is, or why it cannot be used. Never raises.
+    """What a video is, or why it cannot be used. Raises Fatal where nothing can be decoded, see `Decoder`.
 
     Reasons: empty, too_large (bytes), html, not_a_video, and those of `Decoder`. What is broken between the middle
     frame and the others shows when those are decoded.

@@ -12,13 +12,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from seewhy.videos import decode
+from seewhy.videos import READY, decode
 
 
 def serve(given: IO[bytes], answers: IO[bytes]) -> None:
-    """Until `given` ends."""
+    """Until `given` ends. Begins with READY, so that who asks can tell a process that cannot start from a video that
+    ends it."""
+    answers.write(READY)
+    answers.flush()
     while line := given.readline():
         asked = json.loads(line)
+        _unlimit_memory()  # what the last video was given may be less than this one's own bytes
         data = given.read(asked["bytes"])
         if len(data) < asked["bytes"]:
             return  # who asked is gone
@@ -29,6 +33,7 @@ def serve(given: IO[bytes], answers: IO[bytes]) -> None:
         for picture in pictures:
             answers.write(picture.tobytes())
         answers.flush()
+        del data, pictures  # before the next one comes
 
 
 def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -41,7 +46,10 @@ def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], list[np.n
     except decode.BadVideo as error:
         return {"reason": error.reason, "detail": error.detail}, []
     except MemoryError:
-        return {"reason": "too_much_memory", "detail": f"decoding takes more than {asked['memory_bytes']} bytes"}, []
+        most = f"decoding takes more than {asked['memory_bytes']} bytes, or there are over {decode.MAX_STREAMS} streams"
+        return {"reason": "too_much_memory", "detail": most}, []
+    except Exception as error:  # PyAV's own faults: nobody could name them all
+        return {"reason": "decoder_crashed", "detail": f"{type(error).__name__}: {error}"[:200]}, []
 
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
@@ -56,9 +64,15 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> None:
     _soft(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
 
 
+def _unlimit_memory() -> None:
+    _soft(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+
+
 def _soft(what: int, limit: int) -> None:
     _, hard = resource.getrlimit(what)
-    resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    if hard != resource.RLIM_INFINITY:
+        limit = hard if limit == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(what, (limit, hard))
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _movie_seconds(read: Callable[[int, int], bytes]) -> float | None:
             size, start = int.from_bytes(box[8:16], "big"), 16
         if box[4:8] == b"moov":
             header = box[start:]
-            if header[4:8] != b"mvhd":
+            if header[4:8] != b"mvhd" or len(header) < 48:
                 return None
             wide = header[8] == 1  # its version
             places = (28, 32, 40) if wide else (20, 24, 28)

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from seewhy.videos.container import MP4, is_cut
 from seewhy.videos.sampling import middles
 
 _OF_THE_WEB = ("h264", "hevc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9")
@@ -19,6 +20,8 @@ _OF_CAMERAS = ("mjpeg", "prores", "dnxhd", "mpeg2video", "mpeg4", "h263")
 _OLDER = ("mpeg1video", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1", "theora", "svq3")
 CODECS = frozenset((*_OF_THE_WEB, *_OF_CAMERAS, *_OLDER))
 """What is not here is never decoded: FFmpeg has some two hundred video decoders, of games and of the nineties."""
+MAX_STREAMS = 200
+"""Real files have ten, or some more with fonts for subtitles, which count; each takes memory and time."""
 
 
 class BadVideo(ValueError):
@@ -75,7 +78,7 @@ def look(data: bytes, demuxer: str, limits: Limits, size_px: int) -> tuple[dict[
             bad_header, no_frames.
     """
     with _opened(data, demuxer, limits) as (container, stream):
-        survey = _survey(container, stream, limits)
+        survey = _survey(container, stream, limits, _lists_what_is_shown(data, demuxer))
         (picture,) = _pictures(container, stream, survey, middles(survey.times, survey.end, 1), size_px)
         width, height = _shown_size(stream, stream.codec_context.width, stream.codec_context.height)
         if (picture.shape[0] > picture.shape[1]) != (height > width):
@@ -94,7 +97,7 @@ def frames(data: bytes, demuxer: str, limits: Limits, size_px: int, count: int) 
     """The frames of `sampling.middles`: `count` of (H, W, 3) uint8 RGB, upright, in square pixels, their longer side
     `size_px` at most. Raises BadVideo as `look`."""
     with _opened(data, demuxer, limits) as (container, stream):
-        survey = _survey(container, stream, limits)
+        survey = _survey(container, stream, limits, _lists_what_is_shown(data, demuxer))
         return _pictures(container, stream, survey, middles(survey.times, survey.end, count), size_px)
 
 
@@ -102,8 +105,14 @@ def frames(data: bytes, demuxer: str, limits: Limits, size_px: int, count: int) 
 def _opened(data: bytes, demuxer: str, limits: Limits) -> Iterator[tuple[Any, Any]]:
     """The container and its best stream of pictures, whose decoder refuses larger frames than allowed."""
     most = {"max_pixels": str(limits.max_pixels)}
+    # To open a file FFmpeg tries decoders of all its streams, sound too; and a MOV may say that its pictures lie in
+    # another file or at an address. These say what may be tried, and that nothing else may be opened.
+    allowed = {"codec_whitelist": ",".join(sorted(CODECS)), "max_streams": str(MAX_STREAMS)}
+    closed = {"protocol_whitelist": "none", "format_whitelist": demuxer}
+    closed |= {"enable_drefs": "0"} if demuxer == "mov" else {}
+    options = {**most, **allowed, **closed}
     try:
-        with av.open(io.BytesIO(data), format=demuxer, options=most, metadata_errors="replace") as container:
+        with av.open(io.BytesIO(data), format=demuxer, options=options, metadata_errors="replace") as container:
             stream: Any = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:
                 raise BadVideo("no_video_stream", "there are no moving pictures in it")
@@ -123,7 +132,13 @@ def _opened(data: bytes, demuxer: str, limits: Limits) -> Iterator[tuple[Any, An
         raise BadVideo("bad_header", _said(error)) from error
 
 
-def _survey(container: Any, stream: Any, limits: Limits) -> Survey:
+def _lists_what_is_shown(data: bytes, demuxer: str) -> bool:
+    """Whether fewer frames than the header lists means that some are missing. A MOV lists also those that an edit list
+    cuts away, as phones do; whether its end is there its boxes tell."""
+    return demuxer != "mov" or is_cut(data, MP4)
+
+
+def _survey(container: Any, stream: Any, limits: Limits, lists_shown: bool) -> Survey:
     claimed = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
     if claimed and claimed > limits.max_seconds:
         raise BadVideo("too_long", f"it says {claimed:.0f} s, allowed are {limits.max_seconds:g}")
@@ -131,7 +146,7 @@ def _survey(container: Any, stream: Any, limits: Limits) -> Survey:
         raise BadVideo("too_many_frames", f"it says {stream.frames}, allowed are {limits.max_frames}")
     times: list[int] = []
     keys: list[int] = []
-    last_length, end_of_all = 0, 0.0
+    found, last_length, end_of_all = 0, 0, 0.0
     for packet in _packets(container):
         if packet.is_corrupt:
             raise BadVideo("truncated", "a packet ends early")
@@ -142,11 +157,13 @@ def _survey(container: Any, stream: Any, limits: Limits) -> Survey:
         end_of_all = max(end_of_all, float((at + length) * packet.time_base))
         if packet.stream_index != stream.index:
             continue
-        times.append(at)
-        last_length = length or last_length
+        found += 1
         if packet.is_keyframe:
             keys.append(at)
-        if len(times) > limits.max_frames:
+        if not packet.is_discard:  # an edit list may hide frames that others need
+            times.append(at)
+            last_length = length or last_length
+        if found > limits.max_frames:
             raise BadVideo("too_many_frames", f"more than the {limits.max_frames} allowed")
     if not times or not keys:
         raise BadVideo("no_frames", f"{len(times)} frames, {len(keys)} of them whole in themselves")
@@ -157,7 +174,7 @@ def _survey(container: Any, stream: Any, limits: Limits) -> Survey:
     survey = Survey(times, keys, times[-1] + max(1, last_length), stream.time_base)
     if survey.seconds > limits.max_seconds:
         raise BadVideo("too_long", f"{survey.seconds:.0f} s, allowed are {limits.max_seconds:g}")
-    _need_whole(container, stream, len(times), end_of_all)
+    _need_whole(container, stream, found if lists_shown else stream.frames, end_of_all)
     return survey
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
+from seewhy.videos import READY
 from seewhy.videos.container import CONTAINERS, Container
 
 MAX_PIXELS = 36_000_000
@@ -54,14 +56,15 @@ class Decoder:
     """Decodes videos in processes of its own, one for each caller's thread at a time. Thread-safe, picklable.
 
     Failures, as values: bad_input with the reasons of `decode.look`, and too_much_memory, too_slow (it took all the
-    time that one video gets), decoder_crashed; transient decoder_killed (from outside, as by a machine without memory).
+    time that one video gets), decoder_crashed; transient decoder_killed (from outside, as by a machine without memory)
+    and decoder_not_started (the machine has no room for a process).
 
     Args:
         max_pixels, max_seconds: see `decode.Limits`.
         memory_bytes, cpu_seconds, wall_seconds: for one video; on Linux, elsewhere the memory is not limited.
 
     Raises:
-        Fatal: PyAV is not installed.
+        Fatal: PyAV is not installed; with the first video, it is there and does not start.
     """
 
     def __init__(
@@ -105,20 +108,32 @@ class Decoder:
             while True:
                 _end(self._idle.get_nowait())
 
+    def _a_child(self) -> tuple["subprocess.Popen[bytes]", bool]:
+        """An idle process that lives, or a new one; and whether it is new."""
+        with suppress(Empty):
+            while (child := self._idle.get_nowait()).poll() is not None:
+                _end(child)  # killed while it waited: it was no video's fault
+            return child, False
+        return _started(), True
+
     def _ask(self, data: bytes, work: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]] | Failure:
         try:
-            child = self._idle.get_nowait()
-        except Empty:
-            child = _started()
+            child, is_new = self._a_child()
+        except OSError as error:
+            return Failure(TRANSIENT, "decoder_not_started", f"no process to decode in: {error}")
         told: dict[str, Any] | None = None
+        began = time.monotonic()
         late = Timer(self._wall_seconds, child.kill)
         late.start()
         try:
+            if is_new:
+                _need_ready(child)
             head = json.dumps({**work, **self._limits, "bytes": len(data)}).encode() + b"\n"
             told, pictures = _answer(child, head, data)
         except (OSError, ValueError):  # its end of the pipes is gone, or it fell silent in mid-sentence
+            is_late = time.monotonic() - began >= self._wall_seconds
             _end(child)
-            return _death(child.returncode, late_sec=None if late.is_alive() else self._wall_seconds)
+            return _death(child.returncode, late_sec=self._wall_seconds if is_late else None)
         finally:
             late.cancel()
         self._idle.put(child)
@@ -135,12 +150,26 @@ def container_named(name: str) -> Container:
 def _started() -> "subprocess.Popen[bytes]":
     paths = os.pathsep.join(path for path in sys.path if path)  # a worker's own may hold more than its environment says
     return subprocess.Popen(
-        [sys.executable, "-m", "seewhy.videos.child"],
+        [sys.executable, "-P", "-m", "seewhy.videos.child"],  # no module of the folder where the user stands
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # FFmpeg has much to say of broken files
         env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
     )
+
+
+def _need_ready(child: "subprocess.Popen[bytes]") -> None:
+    """Raises Fatal where it ended of its own accord before it had seen a video, OSError where something ended it."""
+    assert child.stdout is not None
+    if child.stdout.readline() == READY:
+        return
+    _end(child)
+    if child.returncode >= 0:
+        raise Fatal(
+            f"the process that decodes videos ends with {child.returncode} before it has seen one: see what "
+            f"`{sys.executable} -m seewhy.videos.child` says; most often PyAV (the package av) is not whole"
+        )
+    raise OSError("ended while it started")
 
 
 def _answer(child: "subprocess.Popen[bytes]", head: bytes, data: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -170,12 +199,16 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What people and machines end processes with; none of it is a video's doing."""
+
+
 def _death(code: int, *, late_sec: float | None) -> Failure:
     """What a process that did not answer died of."""
     if late_sec is not None:
         return Failure(BAD_INPUT, "too_slow", f"not decoded within {late_sec:g} s")
     if code == -signal.SIGXCPU:
         return Failure(BAD_INPUT, "too_slow", "decoding takes more than the seconds of a core that one video gets")
-    if code == -signal.SIGKILL:
+    if -code in _FROM_OUTSIDE:
         return Failure(TRANSIENT, "decoder_killed", "the process that decodes was killed")
     return Failure(BAD_INPUT, "decoder_crashed", f"the process that decodes ended with {code}")

@@ -149,10 +149,11 @@ class GeminiBackend:
         return Reply(read_body(response.sdk_http_response.body if response.sdk_http_response else None))
 
     def _refused(self, error: errors.APIError, request: Request) -> Reply:
-        """By status alone. A 404 for what holds a gs:// URI may mean either, and leaves the job to its failed rows."""
+        """By status alone. A 403 or 404 for what holds a gs:// URI may be of that object ("permission denied while
+        accessing input file") or of all, and leaves the job to its failed rows."""
         said = f"{error.code} {error.status}: {error.message}"
         stored = any(isinstance(image, Media) and isinstance(image.content, str) for image in request.images)
-        if error.code in (401, 403):
+        if error.code == 401 or (error.code == 403 and not stored):
             raise Fatal(
                 f"Vertex AI refuses the credentials for project {self._project!r}: {said}. Log in again (gcloud auth "
                 "application-default login), or give the service account the role roles/aiplatform.user, and see that "
