@@ -47,6 +47,27 @@ class Watch:
         self.ended.append(outcome)
 
 
+def test_calls_are_sent_one_after_the_other_not_prepared_together_and_sent_last():
+    """A client that needs five turns of the loop to send: all are sent before the next one is begun, and then wait."""
+    done = []
+    all_sent = asyncio.Event()
+
+    async def ask(request: Request) -> Reply:
+        done.append(("begun", request.id))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        done.append(("sent", request.id))
+        if len(done) == 2 * 6:
+            all_sent.set()
+        await all_sent.wait()  # they are in flight together all the same
+        return Reply(Answer(request.id))
+
+    backend = online(ask)
+    backend.generate(asks(6))
+    backend.close()
+    assert done == [(what, str(number)) for number in range(6) for what in ("begun", "sent")]
+
+
 def test_never_more_than_allowed_and_answers_in_order():
     seen = {"open": 0, "most": 0}
 

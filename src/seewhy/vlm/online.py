@@ -33,6 +33,9 @@ PASSING_STATUS = (409, 499)
 GAVE_UP_STATUS = (408, 499, 504, 524)
 """Somebody on the way stopped waiting (524 is Cloudflare's): the model may have run all the same."""
 
+TURNS_APART = 8
+"""Turns of the event loop between the starts of two calls: a client needs a few from the request to its bytes sent."""
+
 LONGEST_DETAIL = 500
 """Characters of a service's message that a row keeps."""
 
@@ -159,6 +162,7 @@ class Online:
         if self._loop is None:
             self._loop = _LoopThread(self._end)
             self._slots = asyncio.Semaphore(self._calls.concurrency)  # a loop's own, as all that waits
+            self._start = asyncio.Lock()
         return self._loop.run(self._all(requests))
 
     def close(self) -> None:
@@ -237,11 +241,22 @@ class Online:
             await asyncio.sleep(wait + random.uniform(0, self._calls.backoff_sec))  # not all at once
         return _now() - start
 
+    async def _in_turn(self) -> None:
+        """Lets calls start one after the other, each when the one before it had time to be sent.
+
+        Answers that come in together would otherwise have their successors written together and sent together, last of
+        all, and so come in together again: of 64 in flight all would wait for the slowest.
+        """
+        async with self._start:
+            for _ in range(TURNS_APART):
+                await asyncio.sleep(0)
+
     async def _call(self, request: Request, limit_sec: float, guess: int) -> Reply:
         """One call that the pace let begin, and that it is told the end of, whatever that is."""
         reply = cut_off(Failure(TRANSIENT, "cut_off", "the job stopped"))
         try:
             async with asyncio.timeout(limit_sec):
+                await self._in_turn()
                 reply = await self._ask(request)
         except TimeoutError:
             reply = cut_off(Failure(TRANSIENT, "timeout", f"no answer within {limit_sec:.3g} s"))
