@@ -8,6 +8,7 @@ from google.genai import types
 from google.oauth2.credentials import Credentials
 
 from seewhy.failure import Fatal
+from seewhy.prices import format_usd
 from seewhy.steps import batch
 from seewhy.steps.shards import COLLECTED
 from seewhy.vlm.gemini_batch import BatchJobs
@@ -28,9 +29,9 @@ def test_every_row_gets_its_own_images_answer(home: Home, servers: tuple[Stub, B
     assert record["ended"]["tokens_in"] == 10 * READ
     cost = 10 * (READ * 1.0 + WRITTEN_OUT * 4.0) / 1e6
     assert record["ended"]["usd"] == pytest.approx(cost)
-    assert f"{10 * READ:,} tokens read, {10 * WRITTEN_OUT} written, {cost:.6f} USD" in home.said()
+    assert f"{10 * READ:,} tokens read, {10 * WRITTEN_OUT} written, {format_usd(cost)}" in home.said()
     # at most: 1120 tokens for the image and 4 for the words, read; 100 written
-    assert f"for {10 * (1124 * 1.0 + 100 * 4.0) / 1e6:.6f} USD at most" in home.said()
+    assert f"for {format_usd(10 * (1124 * 1.0 + 100 * 4.0) / 1e6)} at most" in home.said()
     home.ask()
     assert len(servers[1].jobs) == 1
     row = home.table.read().to_pylist()[0]

@@ -22,6 +22,7 @@ from seewhy import schema, storage
 from seewhy.caption import Caption
 from seewhy.describe import SHOWN, Describe, DescribeRequests
 from seewhy.failure import Fatal
+from seewhy.prices import format_usd
 from seewhy.progress import Reporter
 from seewhy.quota.ledger import spent_at_most_usd
 from seewhy.run import Source, Stored, read_block
@@ -174,7 +175,7 @@ def test_a_study_by_batch_is_the_study_online_and_each_goes_on_where_the_other_s
     assert len({row["text"] for row in rows}) == 8
     assert table.is_done(caption.source(by_batch).rows_digest())
     cost = 5 * (READ * 0.15 + WRITTEN_OUT * 1.25) / 1e6  # half the price, of the packaged list
-    assert f"{5 * READ:,} tokens read, {5 * WRITTEN_OUT} written, {cost:.6f} USD" in stream.getvalue()
+    assert f"{5 * READ:,} tokens read, {5 * WRITTEN_OUT} written, {format_usd(cost)}" in stream.getvalue()
     assert "caption: done in" in stream.getvalue()
     assert spent_at_most_usd(pace.ledger(by_batch)) == pytest.approx(cost)
     (job,) = batches.jobs.values()

@@ -21,12 +21,13 @@ _MOODS = ("tense", "tender", "playful", "lonely", "hopeful", "eerie", "calm", "g
 _FEATURES = ("bold lettering", "soft light", "a sharp contrast", "a torn edge", "a wide frame", "a striking red accent")
 
 _GARBAGE = (
-    "nul \x00 bell \x07",
+    "\x00\x07",
     "<script>alert(1)</script>",
     "\ud83d broken",
     "word " * 5000,
     "\u202eright to left",
     "   \n\n",
+    "a nul \x00",
 )
 
 
