@@ -145,13 +145,19 @@ def test_one_burst_is_one_fall() -> None:
     assert broker.allowance == 3000
 
 
-def test_everyone_waits_as_long_as_the_service_asks() -> None:
+def left_alone(*, retry_after_sec: float) -> tuple[Clock, Broker]:
+    """The service asked at 0 to be left alone, by way of a; b waits."""
     clock = Clock()
     broker = Broker(clock=clock, requests=60, patience_sec=1e9)
     broker.wait("a", asks("a", 1))
     assert started(broker) == ["a0"]
-    broker.end("a0", limited=True, retry_after_sec=30.0)
+    broker.end("a0", limited=True, retry_after_sec=retry_after_sec)
     broker.wait("b", asks("b", 1))
+    return clock, broker
+
+
+def test_everyone_waits_as_long_as_the_service_asks() -> None:
+    clock, broker = left_alone(retry_after_sec=30.0)
     clock.now = 29.9
     assert started(broker) == []
     assert broker.next_at_sec() == pytest.approx(30.0)
@@ -161,12 +167,7 @@ def test_everyone_waits_as_long_as_the_service_asks() -> None:
 
 @pytest.mark.parametrize("asked_sec", [365 * 86400.0, float("inf")])
 def test_a_year_is_waited_for_ten_minutes(asked_sec: float) -> None:
-    clock = Clock()
-    broker = Broker(clock=clock, requests=60, patience_sec=1e9)
-    broker.wait("a", asks("a", 1))
-    assert started(broker) == ["a0"]
-    broker.end("a0", limited=True, retry_after_sec=asked_sec)
-    broker.wait("b", asks("b", 1))
+    clock, broker = left_alone(retry_after_sec=asked_sec)
     assert broker.next_at_sec() == pytest.approx(600.0)
     clock.now = 599.0
     assert started(broker) == []
@@ -175,12 +176,7 @@ def test_a_year_is_waited_for_ten_minutes(asked_sec: float) -> None:
 
 
 def test_an_end_that_is_said_again_does_not_ask_for_another_pause() -> None:
-    clock = Clock()
-    broker = Broker(clock=clock, requests=60, patience_sec=1e9)
-    broker.wait("a", asks("a", 1))
-    assert started(broker) == ["a0"]
-    broker.end("a0", limited=True, retry_after_sec=30.0)
-    broker.wait("b", asks("b", 1))
+    clock, broker = left_alone(retry_after_sec=30.0)
     clock.now = 20.0
     assert not broker.end("a0", limited=True, retry_after_sec=30.0)
     assert broker.next_at_sec() == pytest.approx(30.0)

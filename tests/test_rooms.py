@@ -15,6 +15,7 @@ LAYERS = [
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],
     ["compare"],
+    ["comparison"],
     ["report", "words", "fold_models", "describe", "score", "ask", "caption_video"],
     ["explain", "explain_images"],
     ["steps"],

@@ -30,11 +30,11 @@ from seewhy.table import digest
 from seewhy.videos.container import MP4
 from seewhy.videos.decoder import Decoder
 from seewhy.vlm.base import Request
-from tests.batch.test_studies import key_file
 from tests.train.encoders import save_tiny_bert
 from tests.videos.made import at, colour, film, video
 from tests.vlm.batch_stub import BatchStub
 from tests.vlm.gemini_stub import Stub, gemini_stub, words_about
+from tests.vlm.key_file import key_file
 
 SMALL = {"cpus_per_worker": 0.5}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from google.oauth2.credentials import Credentials
 
 from seewhy import schema, storage
@@ -102,3 +103,11 @@ def interrupted(*_: Any, **__: Any) -> Any:
 def rows_asked(batches: BatchStub) -> list[int]:
     files = [job["inputConfig"]["gcsSource"]["uris"][0] for job in batches.jobs.values()]
     return [len(storage.read_whole(url).splitlines()) for url in files]
+
+
+def left_at_work(home: Home, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """A driver that dies while its job runs."""
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchJobs, "get", interrupted)
+        with pytest.raises(Interrupt):
+            home.ask(**more)

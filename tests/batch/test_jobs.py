@@ -12,7 +12,7 @@ from seewhy.steps.batch import Asker
 from seewhy.steps.shards import ASKING, COLLECTED, MADE, WRITTEN, Shard, open_shards, save
 from seewhy.table import Table
 from seewhy.vlm.gemini_batch import BatchJobs
-from tests.batch.home import Home, Interrupt, interrupted, rows_asked
+from tests.batch.home import Home, Interrupt, interrupted, left_at_work, rows_asked
 from tests.vlm.batch_stub import BatchStub, Course
 from tests.vlm.gemini_stub import Stub
 
@@ -155,10 +155,7 @@ def test_rows_that_were_answered_online_meanwhile_are_not_asked_and_not_overwrit
 def test_a_job_of_another_project_is_waited_for_there(
     home: Home, servers: tuple[Stub, BatchStub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchJobs, "get", interrupted)
-        with pytest.raises(Interrupt):
-            home.ask()
+    left_at_work(home, monkeypatch)
     with pytest.raises(Fatal, match="was made in project 'p' and not in 'q'"):
         home.ask(project="q")
     home.ask()

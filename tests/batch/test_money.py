@@ -1,7 +1,6 @@
 """What jobs may cost is set aside before they are made, and what they did cost is counted once."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from seewhy.prices import Budget, Price
 from seewhy.steps import batch
 from seewhy.steps.shards import Shard
 from seewhy.vlm.gemini_batch import BatchJobs
-from tests.batch.home import PRICE, READ, WRITTEN_OUT, Home, Interrupt, interrupted, rows_asked
+from tests.batch.home import PRICE, READ, WRITTEN_OUT, Home, Interrupt, interrupted, left_at_work, rows_asked
 from tests.vlm.batch_stub import BatchStub, Course
 from tests.vlm.gemini_stub import Stub
 
@@ -32,14 +31,6 @@ def test_a_job_that_the_budget_has_no_room_for_is_not_made(
     assert rows_asked(servers[1]) == [2] * 5
     assert len(home.records()) == 5
     assert home.texts() == home.right()
-
-
-def left_at_work(home: Home, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
-    """A driver that dies while its job runs."""
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchJobs, "get", interrupted)
-        with pytest.raises(Interrupt):
-            home.ask(**more)
 
 
 def test_what_was_set_aside_is_given_back_though_the_price_has_changed(

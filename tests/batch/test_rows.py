@@ -11,8 +11,7 @@ from seewhy.failure import Fatal
 from seewhy.prices import format_usd
 from seewhy.steps import batch
 from seewhy.steps.shards import COLLECTED
-from seewhy.vlm.gemini_batch import BatchJobs
-from tests.batch.home import PRICE, READ, WRITTEN_OUT, Home, Interrupt, interrupted, rows_asked
+from tests.batch.home import PRICE, READ, WRITTEN_OUT, Home, left_at_work, rows_asked
 from tests.vlm.batch_stub import BAD_REQUEST, OVERLOADED, BatchStub, Course, _work
 from tests.vlm.gemini_stub import Stub
 
@@ -177,10 +176,7 @@ def test_a_job_that_the_service_stopped_after_a_day_goes_on_in_another(
 def test_a_job_that_somebody_deleted_still_gives_what_it_wrote(
     home: Home, servers: tuple[Stub, BatchStub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchJobs, "get", interrupted)
-        with pytest.raises(Interrupt):
-            home.ask()
+    left_at_work(home, monkeypatch)
     _work(servers[1].jobs.pop("1000"), Course(unwritten=3))
     home.ask()
     assert rows_asked(servers[1]) == [3]

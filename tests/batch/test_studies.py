@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import signal
 import subprocess
@@ -36,6 +35,7 @@ from seewhy.vlm import gemini_batch
 from tests.batch.home import PROMPT, READ, WRITTEN_OUT, Home, rows_asked
 from tests.vlm.batch_stub import BatchStub, Course
 from tests.vlm.gemini_stub import Stub
+from tests.vlm.key_file import key_file
 
 
 def test_two_pictures_a_row_are_described_as_online_and_no_rows_id_leaves(
@@ -97,25 +97,6 @@ def test_what_is_shown_and_what_the_backend_is_told_are_told_apart(monkeypatch: 
 
 
 # A study
-
-
-def key_file(home: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Application default credentials whose tokens the stub gives."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    account = {
-        "type": "service_account",
-        "project_id": "of-the-key",
-        "client_email": "a@b.iam.gserviceaccount.com",
-        "private_key": key.decode(),
-        "token_uri": f"{stub.url}/token",
-    }
-    (home / "key.json").write_text(json.dumps(account))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(home / "key.json"))
 
 
 def study_of(home: Path, stub: Stub, folder: str | None, **sections: Any) -> Study:

@@ -2,21 +2,8 @@
 
 from typing import Any
 
-from seewhy.compare import (
-    Alone,
-    AnswerPair,
-    Answers,
-    Comparison,
-    Estimate,
-    Example,
-    ModelPair,
-    PairedScore,
-    Said,
-    Setting,
-    Spent,
-    Word,
-    WordPair,
-)
+from seewhy.compare import Alone, Answers, Estimate, PairedScore, Word
+from seewhy.comparison import AnswerPair, Comparison, Example, ModelPair, Said, Setting, Spent, WordPair
 
 CLASSES = ("浅草", "上野", "Kōtō")
 

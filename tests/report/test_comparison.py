@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from seewhy.compare import Alone, Comparison, Estimate, Example, Said, Setting
+from seewhy.compare import Alone, Estimate
+from seewhy.comparison import Comparison, Example, Said, Setting
 from seewhy.report.comparison import first_lines, verdict_of, write_comparison
 from seewhy.report.comparison_lines import comparison_lines
 from tests.report.browsing import CONTRAST, HOSTILE, SCHEMES, SIZES, settle, too_wide

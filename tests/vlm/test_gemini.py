@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 
 import pytest
 from google.oauth2.credentials import Credentials
@@ -13,6 +12,7 @@ from seewhy.vlm import gemini
 from seewhy.vlm.base import DEFAULT_PROMPT, Media, Request
 from seewhy.vlm.gemini import GeminiBackend, identity, read_response
 from tests.vlm.gemini_stub import words_about
+from tests.vlm.key_file import key_file
 from tests.vlm.models import picture
 from tests.vlm.services import ask
 
@@ -96,30 +96,12 @@ def test_an_answer_is_read_the_same_from_a_batchs_line():
     assert answer.text == "a dog"
 
 
-# Application default credentials, for real: a key file, and a token from the stub
-
-
 @pytest.fixture
-def key_file(stub, tmp_path, monkeypatch):
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    account = {
-        "type": "service_account",
-        "project_id": "of-the-key",
-        "client_email": "a@b.iam.gserviceaccount.com",
-        "private_key": key.decode(),
-        "token_uri": f"{stub.url}/token",
-    }
-    (tmp_path / "key.json").write_text(json.dumps(account))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
-    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+def account(stub, tmp_path, monkeypatch):
+    key_file(tmp_path, stub, monkeypatch)
 
 
-def test_application_default_credentials_bring_token_and_project(key_file, stub, made):
+def test_application_default_credentials_bring_token_and_project(account, stub, made):
     (answer,) = made(credentials=None, project=None).generate([ask("what")])
     assert answer.failure is None
     assert stub.calls[0].headers["Authorization"] == "Bearer from-the-stub"
@@ -127,7 +109,7 @@ def test_application_default_credentials_bring_token_and_project(key_file, stub,
     assert stub.tokens_asked == 1
 
 
-def test_credentials_that_were_revoked_stop_the_job(key_file, stub, made):
+def test_credentials_that_were_revoked_stop_the_job(account, stub, made):
     stub.token_status = 400
     with pytest.raises(Fatal, match="give no token"):
         made(credentials=None).generate([ask("what", number) for number in range(3)])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seewhy.compare import Alone, AnswerPair, Answers, Comparison, ModelPair, PairedScore, Spent, Word, WordPair
+from seewhy.compare import Alone, Answers, PairedScore, Word
+from seewhy.comparison import AnswerPair, Comparison, ModelPair, Spent, WordPair
 from seewhy.prices import format_usd
 from seewhy.report import numbers, strips
 from seewhy.report.claims import Claim, FirstLines

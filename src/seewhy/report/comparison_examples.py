@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seewhy.compare import Comparison, Example, ModelPair, Said
+from seewhy.comparison import Comparison, Example, ModelPair, Said
 from seewhy.report import numbers
 from seewhy.report.items import excerpt
 from seewhy.report.pictures import Picture

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from seewhy.compare import Alone, AnswerPair, Comparison, ModelPair, Word, WordPair
+from seewhy.compare import Alone, Word
+from seewhy.comparison import AnswerPair, Comparison, ModelPair, WordPair
 from seewhy.prices import format_usd
 from seewhy.report import numbers
 from seewhy.report.comparison import (

@@ -19,15 +19,7 @@ import pyarrow.compute as pc
 from seewhy import __version__, schema, storage
 from seewhy.compare import (
     Alone,
-    AnswerPair,
-    Comparison,
-    Example,
-    ModelPair,
-    Said,
-    Setting,
-    Spent,
     Word,
-    WordPair,
     closer_by,
     count_answers,
     furthest_apart,
@@ -36,6 +28,7 @@ from seewhy.compare import (
     paired_scores,
     shared_words,
 )
+from seewhy.comparison import AnswerPair, Comparison, Example, ModelPair, Said, Setting, Spent, WordPair
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.prices import Price, price_list, price_of

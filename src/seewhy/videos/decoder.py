@@ -18,7 +18,7 @@ import numpy as np
 
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
 from seewhy.videos import READY
-from seewhy.videos.container import CONTAINERS, Container
+from seewhy.videos.container import Container
 
 MAX_PIXELS = 36_000_000
 """Of a frame: 8K is 7,680 x 4,320."""
@@ -140,11 +140,6 @@ class Decoder:
         if "reason" in told:
             return Failure(BAD_INPUT, told["reason"], told["detail"])
         return told, pictures
-
-
-def container_named(name: str) -> Container:
-    """One that a table names. Raises KeyError."""
-    return CONTAINERS[name]
 
 
 def _started() -> "subprocess.Popen[bytes]":
