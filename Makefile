@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Processes that share the tests, a file to each at a time; every one has a Ray cluster of its own.
 JOBS ?= 2
+# Which tests: all, or those that an expression of pytest's markers lets through.
+MARKS ?=
 
 .PHONY: demo test lint check bench clean
 
@@ -11,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/seewhy demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(MARKS),-m "$(MARKS)")
 
 lint: $(VENV)/installed-check
 	$(BIN)/ruff check .
@@ -20,7 +22,7 @@ lint: $(VENV)/installed-check
 
 # What a change is checked by on the way: the quick tests alone.
 check: lint
-	$(BIN)/python -m pytest -m "not ray and not browser and not slow"
+	$(BIN)/python -m pytest -m "not ray and not browser and not slow and not long"
 
 # img2dataset pins other versions than ours, so what fetch is measured beside lives in an environment of its own.
 bench: $(VENV)/installed-test $(VENV)/beside/bin/img2dataset

@@ -35,3 +35,16 @@ def test_a_benchmark_still_runs(name: str, tmp_path: Path) -> None:
     rows = json.loads(out.read_text())["rows"]
     assert rows
     assert all(row["ratio"] > 0 for row in rows)
+
+
+@pytest.mark.long
+def test_the_long_run_still_runs() -> None:
+    """Two blocks and a half: what it prints of rows and parts is exact, the rest means nothing so small."""
+    command = [sys.executable, str(HERE / "million.py"), "--rows", "1250"]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["rows"], found["ok"], found["parts"]) == (1250, 1250, 3)
+    assert found["caption_driver_mib"][1] > 100
+    assert found["fetch_usec_a_row"] > 0

@@ -1,0 +1,160 @@
+"""A study of 10,000 rows beside one of 1,000,000: what a row costs, how memory goes, how fast the tables read.
+
+python tests/benchmarks/million.py [--rows 10000 1000000] [--folder FOLDER]
+
+Takes about half an hour on 2 cores, so `run.py` leaves it out. The images are small files on disk; the stages are
+fetch, which reads, checks and stores them, and caption with the `fake` backend. Each study runs by the command line in
+a process of its own. What a row costs is taken between a stage's first part and its last, so that neither Ray's start
+nor the manifest's reading is in it; memory is looked at all the time, of the driver and of the workers.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZES = (10_000, 1_000_000)
+FILES = 1_000
+PER_FOLDER = 10_000
+ROWS_PER_BLOCK = 500
+STUDY = f"""title: many
+workspace: workspace
+manifest: {{path: manifest.csv, image: image, target: target}}
+fetch: {{max_failed_fraction: 0, resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
+caption: {{backend: fake, max_failed_fraction: 0, resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
+"""
+READ = """
+import json, sys, time
+from seewhy.study import load_study
+from seewhy.steps import caption
+table = caption.table(load_study(sys.argv[1]))
+begun = time.monotonic()
+counts = table.counts()
+counted = time.monotonic()
+texts = table.read(["text"])
+print(json.dumps({"rows": len(texts), "ok": counts.ok, "parts": len(table.parts()), "count_sec": counted - begun,
+                  "read_sec": time.monotonic() - counted}))
+"""
+
+
+def draw(folder: Path, rows: int) -> None:
+    """A manifest of `rows` image files, each with a name of its own; of every FILES of them the bytes are the same."""
+    rng = np.random.default_rng(0)
+    drawn = folder / "drawn"
+    drawn.mkdir()
+    for i in range(FILES):
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((64, 96)).save(drawn / f"{i}.jpg")
+    lines = ["image,target"]
+    for i in range(rows):
+        place = folder / "images" / f"{i // PER_FOLDER:04d}"
+        if i % PER_FOLDER == 0:
+            place.mkdir(parents=True)
+        os.link(drawn / f"{i % FILES}.jpg", place / f"{i:07d}.jpg")
+        lines.append(f"images/{i // PER_FOLDER:04d}/{i:07d}.jpg,{i % 10}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (folder / "study.yaml").write_text(STUDY)
+
+
+def resident(process: int) -> int:
+    """Bytes of a process; 0 where it is gone."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def children(process: int) -> list[int]:
+    """All processes under it."""
+    parents: dict[int, list[int]] = {}
+    for one in Path("/proc").iterdir():
+        if one.name.isdigit():
+            try:
+                parent = int((one / "stat").read_text().rpartition(") ")[2].split()[1])
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(one.name))
+    found = list(parents.get(process, []))
+    for child in found:
+        found.extend(parents.get(child, []))
+    return found
+
+
+def watch(process: int, seen: list[tuple[float, int, int]], ended: threading.Event) -> None:
+    """(time, bytes of the driver, of the largest worker) each second."""
+    while not ended.wait(1):
+        workers = [one for one in children(process) if "ray::" in _title(one)]
+        seen.append((time.time(), resident(process), max(map(resident, workers), default=0)))
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def stage_seconds(folder: Path, stage: str) -> tuple[float, float, int]:
+    """When the first part was written and when the last, and the rows that were written in between."""
+    parts = sorted(one.stat().st_mtime for one in folder.glob(f"workspace/{stage}/*/part-*.parquet"))
+    return parts[0], parts[-1], (len(parts) - 1) * ROWS_PER_BLOCK
+
+
+def measure(folder: Path, rows: int) -> dict[str, object]:
+    folder.mkdir(parents=True)
+    draw(folder, rows)
+    command = [sys.executable, "-m", "seewhy.cli", "run", "study.yaml", "--until", "caption"]
+    begun = time.monotonic()
+    seen: list[tuple[float, int, int]] = []
+    ended = threading.Event()
+    with subprocess.Popen(command, cwd=folder) as running:
+        watcher = threading.Thread(target=watch, args=(running.pid, seen, ended))
+        watcher.start()
+        code = running.wait()
+        ended.set()
+        watcher.join()
+    if code:
+        sys.exit(f"the study of {rows} rows ended with {code}")
+    whole = time.monotonic() - begun
+    found: dict[str, object] = {"rows": rows, "whole_sec": round(whole, 1)}
+    for stage in ("fetch", "caption"):
+        first, last, between = stage_seconds(folder, stage)
+        found[f"{stage}_usec_a_row"] = round(1e6 * (last - first) / between, 1)
+        during = [one for one in seen if first <= one[0] <= last] or seen[-1:]
+        for who, column in (("driver", 1), ("worker", 2)):
+            quarter = during[: max(1, len(during) // 4)]
+            found[f"{stage}_{who}_mib"] = [
+                round(max(one[column] for one in quarter) / 2**20),
+                round(max(one[column] for one in during) / 2**20),
+            ]
+    begun = time.monotonic()
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    found["rerun_sec"] = round(time.monotonic() - begun, 1)
+    read = subprocess.run(
+        [sys.executable, "-c", READ, "study.yaml"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return {**found, **{k: round(v, 2) for k, v in json.loads(read.stdout.splitlines()[-1]).items() if k != "rows"}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--folder", help="where to work; kept afterwards. A temporary one by default")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        for rows in given.rows:
+            found = measure(Path(given.folder or temporary).absolute() / str(rows), rows)
+            print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
