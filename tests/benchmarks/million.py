@@ -9,6 +9,7 @@ nor the manifest's reading is in it; memory is looked at all the time, of the dr
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -28,9 +29,10 @@ PER_FOLDER = 10_000
 ROWS_PER_BLOCK = 500
 STUDY = f"""title: many
 workspace: workspace
+max_failed_fraction: 0
 manifest: {{path: manifest.csv, image: image, target: target}}
-fetch: {{max_failed_fraction: 0, resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
-caption: {{backend: fake, max_failed_fraction: 0, resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
+fetch: {{resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
+caption: {{backend: fake, resources: {{workers: 1, rows_per_block: {ROWS_PER_BLOCK}}}}}
 """
 READ = """
 import json, sys, time
@@ -47,19 +49,23 @@ print(json.dumps({"rows": len(texts), "ok": counts.ok, "parts": len(table.parts(
 
 
 def draw(folder: Path, rows: int) -> None:
-    """A manifest of `rows` image files, each with a name of its own; of every FILES of them the bytes are the same."""
+    """A manifest of `rows` image files. Of each FILES of them the pixels are the same, and the bytes differ: a comment
+    in the file holds its number, so that every image is one of its own."""
     rng = np.random.default_rng(0)
-    drawn = folder / "drawn"
-    drawn.mkdir()
-    for i in range(FILES):
-        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((64, 96)).save(drawn / f"{i}.jpg")
+    drawn = []
+    for _ in range(FILES):
+        whole = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((64, 96)).save(whole, "JPEG")
+        drawn.append(whole.getvalue())
     lines = ["image,target"]
     for i in range(rows):
-        place = folder / "images" / f"{i // PER_FOLDER:04d}"
+        place = f"images/{i // PER_FOLDER:04d}"
         if i % PER_FOLDER == 0:
-            place.mkdir(parents=True)
-        os.link(drawn / f"{i % FILES}.jpg", place / f"{i:07d}.jpg")
-        lines.append(f"images/{i // PER_FOLDER:04d}/{i:07d}.jpg,{i % 10}")
+            (folder / place).mkdir(parents=True)
+        start, rest = drawn[i % FILES][:2], drawn[i % FILES][2:]
+        comment = b"\xff\xfe" + (2 + 8).to_bytes(2) + b"%08d" % i
+        (folder / place / f"{i:07d}.jpg").write_bytes(start + comment + rest)
+        lines.append(f"{place}/{i:07d}.jpg,{i % 10}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     (folder / "study.yaml").write_text(STUDY)
 
