@@ -34,9 +34,13 @@ class Process:
     """Works on keys as a stage does, and dies at some of them; each life of it is a new Watch over the same block."""
 
     def __init__(
-        self, table: Table, block: pa.Table, dies: Callable[[str, int], bool], stage: Callable = Shout()
+        self,
+        table: Table,
+        block: pa.Table,
+        dies: Callable[[str, int], bool],
+        stage: Callable[[pa.Table], pa.Table] | None = None,
     ) -> None:
-        self._table, self._block, self._dies, self._stage = table, block, dies, stage
+        self._table, self._block, self._dies, self._stage = table, block, dies, stage or Shout()
         self.calls: list[list[str]] = []
         self.deaths = 0
 
@@ -65,15 +69,21 @@ def table(tmp_path: Path) -> Table:
     return Table(f"memory://bucket-{tmp_path.name}/captions/abc", SHOUT)
 
 
+@pytest.fixture(params=["disk", "memory", "bucket"])
+def any_table(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> Table:
+    places = {"disk": str(tmp_path), "memory": f"memory://bucket-{tmp_path.name}", "bucket": f"{bucket}/poison"}
+    return Table(f"{places[request.param]}/captions/abc", SHOUT)
+
+
 def crashed(rows: pa.Table) -> list[str]:
     found = [row for row in rows.to_pylist() if row["error_kind"] is not None]
     assert {(row["error_kind"], row["reason"], row["text"]) for row in found} <= {("bad_input", "crashed", None)}
     return [row["id"] for row in found]
 
 
-def test_a_row_that_ends_processes_is_found_by_eighths(table: Table) -> None:
+def test_a_row_that_ends_processes_is_found_by_eighths(any_table: Table) -> None:
     """64 rows, of which number 37 is the sixth of the fifth eighth."""
-    process = Process(table, keys(64), lambda one, _: one == "0037")
+    process = Process(any_table, keys(64), lambda one, _: one == "0037")
     rows = process.outcomes()
     assert rows["id"].to_pylist() == keys(64)["id"].to_pylist()
     assert crashed(rows) == ["0037"]
@@ -86,7 +96,7 @@ def test_a_row_that_ends_processes_is_found_by_eighths(table: Table) -> None:
     assert {times[f"{i:04d}"] for i in range(32, 40)} - {times["0037"]} == {3}
     assert times["0037"] == 4
     assert {times[f"{i:04d}"] for i in (*range(32), *range(40, 64))} == {2}
-    assert storage.list_files(table.url) == {}
+    assert storage.list_files(any_table.url) == {}
 
 
 def test_neighbours_are_not_worked_on_again_for_each_such_row(table: Table) -> None:
