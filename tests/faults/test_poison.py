@@ -218,9 +218,9 @@ def log(tmp_path: Path) -> Iterator[Path]:
 def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """300 rows in 12 blocks. Three end their process, each in its own way; one is just unlucky four times."""
+    """300 rows in 12 blocks. Three end their process, each in its own way; one is unlucky three times."""
     monkeypatch.setattr(run, "IN_VAIN", 3)  # each worker is started again more often; but there is what came through
-    source = Source(keys(300, r0110="segfault", r0123="hoard", r0207="abort", r0260="kill 4"))
+    source = Source(keys(300, r0110="segfault", r0123="hoard", r0207="abort", r0260="kill 3"))
     dies = ["0110", "0123", "0207"]
     table, undisturbed = Table(str(tmp_path / "t"), SHOUT), Table(str(tmp_path / "u"), SHOUT)
     seen: list[dict[str, int]] = []
@@ -231,7 +231,7 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     assert counts.reasons == {"bad_input/crashed": 3}
     assert (sum(c.get("ok", 0) for c in seen), sum(c.get("bad_input", 0) for c in seen)) == (297, 3)
 
-    whole = Source(keys(300, r0260="kill 4"))
+    whole = Source(keys(300, r0260="kill 3"))
     _Worker(Shout, {}, whole, undisturbed, generation=1)(whole.keys)
     expected = {row["id"]: row for row in undisturbed.read().to_pylist()}
     found = table.read(only_ok=False).sort_by("id").to_pylist()
