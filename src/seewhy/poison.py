@@ -30,7 +30,7 @@ CRASHED = "crashed"
 """Reason of a row that processes died of."""
 IN_VAIN = 20
 """Starts of a worker after which something must have come through. Eight new rows, all of which end the process, take
-18; with one worker that starts within seconds it is a minute until a broken installation is told as such."""
+18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of it after two minutes."""
 
 _SHARES = 8
 _DEATHS = 2

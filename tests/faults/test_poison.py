@@ -260,17 +260,17 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
 def test_a_stage_that_always_ends_its_process_is_no_fault_of_ten_thousand_rows(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, setup: str | None, rows: str
 ) -> None:
-    monkeypatch.setattr(run, "IN_VAIN", 5)
+    monkeypatch.setattr(run, "IN_VAIN", 3)
     table = Table(str(tmp_path / "t"), SHOUT)
     ids = [f"{i:05d}" for i in range(10_000)]
     source = Source(pa.table({"id": ids, "text": [rows] * len(ids)}))
-    with pytest.raises(Fatal, match=r"process that runs Dying ended 5 times, and no row has come through"):
+    with pytest.raises(Fatal, match=r"process that runs Dying ended 3 times, and no row has come through"):
         run_stage(Dying, {"log": str(log), "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
     assert storage.list_files(table.url) == {}
-    assert len(came_to(log)) == 5
+    assert len(came_to(log)) == 3
 
 
-PICTURES = 200
+PICTURES = 100
 
 
 @pytest.mark.ray
@@ -279,7 +279,7 @@ def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    bad = (77, 140)
+    bad = (77,)
     for i in range(PICTURES):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i:03d}.png")
     for i in bad:
@@ -298,7 +298,7 @@ def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
         arguments = {"allow_private": ["127.0.0.1"]}
         counts = run_stage(FragileFetch, arguments, source, table, rows_per_block=32, num_cpus=0.5)
         run_stage(Fetch, arguments, source, undisturbed, rows_per_block=32, num_cpus=0.5)
-    assert (counts.ok, counts.reasons) == (PICTURES - 2, {"bad_input/crashed": 2})
+    assert (counts.ok, counts.reasons) == (PICTURES - 1, {"bad_input/crashed": 1})
     rows, expected = (one.read(only_ok=False).sort_by("id").to_pylist() for one in (table, undisturbed))
     assert [row["id"] for row in rows if row["reason"] == "crashed"] == [f"{i:032x}" for i in bad]
     good = [i for i in range(PICTURES) if i not in bad]
