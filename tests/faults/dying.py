@@ -11,7 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from seewhy.failure import Fatal
 from tests.stages import SHOUT
+
+MOST = 15
+"""Times that a row may be worked on, or a worker started, before a test is told instead of going on for ever."""
 
 
 def segfault() -> None:
@@ -62,6 +66,7 @@ class Dying:
         self._log = Path(log)
         if setup is not None:
             self._came_to("setup")
+            self._times("setup")
             WAYS[setup]()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -70,7 +75,7 @@ class Dying:
         for key, text in zip(ids, texts, strict=True):
             self._came_to(key, call)
             way, _, times = text.partition(" ")
-            if way in WAYS and (not times or self._times(key) <= int(times)):
+            if way in WAYS and self._times(key) <= int(times or MOST):
                 WAYS[way]()
         nothing = pa.nulls(len(ids), pa.string())
         columns: dict[str, Any] = {"id": ids, "text": [text.upper() for text in texts]}
@@ -81,7 +86,10 @@ class Dying:
             file.write(f"{key}\n")
 
     def _times(self, key: str) -> int:
-        return came_to(self._log).count(key)
+        times = came_to(self._log).count(key)
+        if times > MOST:
+            raise Fatal(f"{key} came {times} times")
+        return times
 
 
 def came_to(log: Path) -> list[str]:

@@ -275,7 +275,7 @@ PICTURES = 100
 
 @pytest.mark.ray
 def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
-    ray_cluster: None, tmp_path: Path
+    ray_cluster: None, tmp_path: Path, log: Path
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -296,7 +296,7 @@ def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
         )
         table, undisturbed = (Table(str(tmp_path / name), schema.IMAGES) for name in "tu")
         arguments = {"allow_private": ["127.0.0.1"]}
-        counts = run_stage(FragileFetch, arguments, source, table, rows_per_block=32, num_cpus=0.5)
+        counts = run_stage(FragileFetch, {"log": str(log), **arguments}, source, table, rows_per_block=32, num_cpus=0.5)
         run_stage(Fetch, arguments, source, undisturbed, rows_per_block=32, num_cpus=0.5)
     assert (counts.ok, counts.reasons) == (PICTURES - 1, {"bad_input/crashed": 1})
     rows, expected = (one.read(only_ok=False).sort_by("id").to_pylist() for one in (table, undisturbed))
