@@ -259,6 +259,22 @@ def test_bombs_are_refused_before_they_go_off():
     assert resident_mib() - before < 200
 
 
+def tiled_tiff(size: int, tile: int) -> bytes:
+    """A grey picture of `size` x `size` pixels, all 0, in one tile."""
+    pixels = zlib.compress(bytes(tile * tile))
+    values = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 0, 325: len(pixels)}
+    values[324] = 8 + 2 + 12 * len(values) + 4  # where the tile begins: after the header and the directory
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(values)) + tags + bytes(4) + pixels
+
+
+def test_a_tile_counts_by_its_own_size_however_small_the_picture():
+    data = tiled_tiff(16, 1024)
+    assert check_image(data, max_pixels=1024**2) == Checked("TIFF", 16, 16, 1)
+    assert reason(data, max_pixels=1024**2 - 1) == "too_many_pixels"
+    assert reason(tiled_tiff(16, 10_016)) == "too_many_pixels"
+
+
 def test_bombs_in_metadata_are_refused():
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
     flood = zlib.compress(b"\0" * 100_000_000, 9)  # 100 MB in 97 KB

@@ -11,7 +11,7 @@ LAYERS = [
     ["failure", "schema", "progress", "memory", "metrics", "intervals", "near_duplicates", "heat", "forecast"],
     ["storage", "images", "hub", "overlay", "cam_layers", "prices"],
     ["table", "cam", "faithfulness", "rates", "videos"],
-    ["vlm.base", "vlm.pace", "fetch", "manifest"],
+    ["vlm.base", "vlm.pace", "fetch", "manifest", "poison"],
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],
     ["compare"],

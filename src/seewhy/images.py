@@ -190,10 +190,19 @@ def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise BadImage("too_many_pixels", f"{width} x {height} pixels, allowed are {max_pixels} in all")
+    if max_pixels is not None and isinstance(image, TiffImagePlugin.TiffImageFile):
+        _refuse_tiles(image.tag_v2, max_pixels)
     scans = data.count(b"\xff\xda") if isinstance(image, JpegImagePlugin.JpegImageFile) else 0
     if scans > MAX_SCANS:
         raise BadImage("too_many_scans", f"a JPEG of {scans} scans, allowed are {MAX_SCANS}")
     return image
+
+
+def _refuse_tiles(tags: TiffImagePlugin.ImageFileDirectory_v2, max_pixels: int) -> None:
+    """Raises BadImage for tiles of more than `max_pixels`: each is unpacked whole, however small the picture is."""
+    width, height = (tags.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
+        raise BadImage("too_many_pixels", f"tiles of {width} x {height} pixels, allowed are {max_pixels}")
 
 
 def _guarded(work: Callable[[], T], data: bytes, image: ImageFile.ImageFile | None) -> T:

@@ -10,12 +10,16 @@ on storage before a killed node can lose it.
 
 Ray Data keeps some 40 KB in the driver for every block of its own, so a large job hands it several of ours at a time.
 What a kill can lose stays one of ours a worker: one that was committed already is not run again.
+
+Ray starts a worker whose process died again, as often as it takes, and hands it the blocks it had. That the rows it
+died of do not go round for ever is the business of `poison`.
 """
 
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
@@ -26,6 +30,7 @@ import pyarrow.compute as pc
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
 from seewhy.metrics import Meter
+from seewhy.poison import IN_VAIN, Watch, anything_came_through, clear, count_start
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -100,9 +105,12 @@ def run_stage(
         retry: kinds of failure to try again; retry_reasons: single reasons, whatever their kind.
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
+    A row that ends the process which works on it fails as `bad_input`, `crashed`.
+
     Raises:
         Fatal: a table that does not add up, or too many failed rows. What a worker raised so, and what kept a stage
-            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand.
+            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. The
+            stage ends its process again and again, and no row has come through.
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
@@ -112,13 +120,18 @@ def run_stage(
             "source": Source(todo.schema.empty_table(), source.stored),
             "table": table,
             "generation": table.next_generation(),
+            "in_vain": IN_VAIN,
         }
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
         if accelerator_type:
             resources["accelerator_type"] = accelerator_type  # type: ignore[assignment]
-        for counts in _map_blocks(todo, rows_per_block, worker_args, workers, resources):
-            if progress:
-                progress(counts)
+        try:
+            for counts in _map_blocks(todo, rows_per_block, worker_args, workers, resources):
+                if progress:
+                    progress(counts)
+        finally:
+            with suppress(Exception):  # what stays there does no harm, and what went wrong before is to be told
+                clear(table)
     return reconcile(source, table, max_failed_fraction=max_failed_fraction)
 
 
@@ -213,17 +226,37 @@ class _Worker:
     Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
     After one, or once its stage has left a row unasked, a worker does nothing more: it lets the blocks pass that are
     left, while others finish theirs, which may be paid for.
+
+    Args:
+        in_vain: times that it may be started again while no worker's rows come through.
     """
 
     def __init__(
-        self, stage: type[Stage], stage_args: dict[str, Any], source: Source, table: Table, generation: int
+        self,
+        stage: type[Stage],
+        stage_args: dict[str, Any],
+        source: Source,
+        table: Table,
+        generation: int,
+        in_vain: int = IN_VAIN,
     ) -> None:
         self._meter = Meter(table.url.rsplit("/", 2)[-2])
         self._source = source
         self._table = table
         self._generation = generation
         self._stopped: str | None = None
+        self._watched = False
         try:
+            again = _worker_started_again()
+            if again is not None:
+                self._watched = True
+                starts = count_start(table, again, generation=generation)
+                if starts >= in_vain and not anything_came_through(table, generation=generation):
+                    raise Fatal(
+                        f"the process that runs {stage.__name__} ended {starts} times, and no row has come through: "
+                        "either a library that it needs crashes here, or it gets too little memory (resources); "
+                        "Ray's logs on its node may say more"
+                    )
             self._stage = stage(**stage_args)
         except Fatal as error:
             self._stopped = str(error)
@@ -244,19 +277,38 @@ class _Worker:
     def _commit(self, keys: pa.Table) -> dict[str, int]:
         kinds = self._table.committed(keys.column(ID), generation=self._generation)
         if kinds is None:
-            batch = read_block(self._source, keys)
-            self._meter.mark("read")
-            rows = self._stage(batch)
-            self._meter.mark("stage")
-            check_ids(self._stage, keys, rows)
-            rows = self._asked(rows)
-            self._meter.tokens(rows)
-            if len(rows):
-                self._table.append(rows, generation=self._generation, block=keys.column(ID))
-            kinds = rows.column(ERROR_KIND)
+            kinds = self._done(keys).column(ERROR_KIND)
         self._meter.mark("write")
         outcomes = [kind or "ok" for kind in kinds.to_pylist()]
         return self._meter.rows({name: outcomes.count(name) for name in ("ok", *KINDS)})
+
+    def _done(self, keys: pa.Table) -> pa.Table:
+        """The block's outcomes, committed."""
+        if not self._watched:
+            try:
+                return self._written(self._work(keys), keys)
+            except MemoryError:
+                self._watched = True
+        watch = Watch(self._table, keys, generation=self._generation)
+        rows = self._written(watch.work_through(self._work), keys)
+        watch.forget()
+        return rows
+
+    def _written(self, rows: pa.Table, keys: pa.Table) -> pa.Table:
+        if len(rows):
+            self._table.append(rows, generation=self._generation, block=keys.column(ID))
+        return rows
+
+    def _work(self, keys: pa.Table) -> pa.Table:
+        """Outcomes of keys; without those that nobody was asked about."""
+        batch = read_block(self._source, keys)
+        self._meter.mark("read")
+        rows = self._stage(batch)
+        self._meter.mark("stage")
+        check_ids(self._stage, keys, rows)
+        rows = self._asked(rows)
+        self._meter.tokens(rows)
+        return rows
 
     def _asked(self, rows: pa.Table) -> pa.Table:
         """Without those that nobody was asked about: they have no outcome, and the next run finds them missing."""
@@ -264,6 +316,17 @@ class _Worker:
         if pc.any(unasked).as_py():
             self._stopped = rows.filter(unasked).column(DETAIL)[0].as_py()
         return rows.filter(pc.invert(unasked))
+
+
+def _worker_started_again() -> str | None:
+    """Name of this actor, where an earlier process of it died; None where none did, and outside of an actor."""
+    import ray
+
+    if not ray.is_initialized():
+        return None
+    context = ray.get_runtime_context()
+    worker = context.get_actor_id()
+    return worker if worker is not None and context.was_current_actor_reconstructed else None
 
 
 def read_block(source: Source, keys: pa.Table) -> pa.Table:

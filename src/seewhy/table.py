@@ -7,7 +7,8 @@
         _done.json                      written last; reconciles rows in = ok + rejected + failed
 
 A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on
-the same name. Where an id stands in several parts, the newest generation holds.
+the same name. Where an id stands in several parts, the newest generation holds. Beside them `_held-...` may lie, what
+workers note of rows that end their process (see poison).
 """
 
 import io
@@ -86,9 +87,10 @@ class Table:
     url: str
     schema: pa.Schema
 
-    def parts(self) -> list[str]:
-        """URLs of the parts, oldest generation first, then by name."""
-        return [storage.join(self.url, n) for n in sorted(storage.list_files(self.url)) if _PART.fullmatch(n)]
+    def parts(self, *, generation: int | None = None) -> list[str]:
+        """URLs of the parts, or of one generation's, oldest generation first, then by name."""
+        names = [match for n in sorted(storage.list_files(self.url)) if (match := _PART.fullmatch(n))]
+        return [storage.join(self.url, m[0]) for m in names if generation is None or int(m[1]) == generation]
 
     def size_bytes(self) -> int:
         return sum(size for name, size in storage.list_files(self.url).items() if _PART.fullmatch(name))
@@ -106,11 +108,9 @@ class Table:
         ids = rows.column(ID).to_pylist()
         if len(set(ids)) != len(ids):
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
-        buffer = io.BytesIO()
-        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
         named = ids if block is None else block.to_pylist()
         url = storage.join(self.url, _part_name(named, generation))
-        storage.write_whole(url, buffer.getvalue())
+        write_part(url, rows, self.schema)
         return url
 
     def committed(self, ids: pa.ChunkedArray, *, generation: int) -> pa.ChunkedArray | None:
@@ -252,6 +252,13 @@ def _read_index(parts: tuple[str, ...]) -> pa.Table:
     order = index.select([ID]).append_column("order", pa.array(np.arange(len(index), dtype=np.int64)))
     newest = order.group_by(ID).aggregate([("order", "max")]).column("order_max")
     return index.take(pa.array(np.sort(newest.to_numpy())))
+
+
+def write_part(url: str, rows: pa.Table, schema: pa.Schema) -> None:
+    """A file of rows that appears only when whole."""
+    buffer = io.BytesIO()
+    pq.write_table(rows.cast(schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
+    storage.write_whole(url, buffer.getvalue())
 
 
 def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:

@@ -1,0 +1,170 @@
+"""Rows that end the process which works on them, such as an image that crashes a decoder or eats all memory.
+
+A process that dies leaves no word, and its block goes to the one that is started in its place, which would die of it
+in turn, for ever. So a worker that was started again notes what it has in hand, beside the parts of the table:
+
+    _held-000001-8d0c...json            of a block: which of its rows are done, and which are in hand
+    _held-000001-8d0c...-8-16.parquet   outcomes of its rows 8 to 15, as they came through
+    _held-000001-5e1f...-starts.json    of a worker: how often it was started again
+
+One that finds its block noted knows that a process died with those rows in hand. It runs the block in eighths, those
+that a process dies with in eighths again, and so on down to a single row. A row that two processes died with, having
+nothing else in hand, is `bad_input`, `crashed`: one alone may have died with its node. What came through meanwhile is
+kept and not asked for again; it becomes a part once the block is whole, so that the table itself never shows any of it.
+
+Until a process has died this costs nothing. From then on each block of that worker costs it a small write and a removal
+more. In a block of 64, a row that ends processes ends four of them, and a worker's first such row five. Its neighbours
+are worked on four times at most, those out of its eighth three times, however many such rows a block has.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+
+from seewhy import schema, storage
+from seewhy.failure import BAD_INPUT, Failure
+from seewhy.table import Table, digest, read_part, write_part
+
+CRASHED = "crashed"
+"""Reason of a row that processes died of."""
+IN_VAIN = 20
+"""Starts of a worker after which something must have come through. Eight new rows, all of which end the process, take
+18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of it after two minutes."""
+
+_SHARES = 8
+_DEATHS = 2
+_DETAIL = f"{_DEATHS} processes ended while each had nothing but this row in hand: it crashes them, or takes all memory"
+_HELD = "_held-"
+
+Rows = tuple[int, int]
+"""Rows of a block: from, to."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """How far a block is.
+
+    Attributes:
+        left: what is to be done, in order; the first of it is in hand.
+        done: what came through and is kept.
+        crashed: rows that processes died of.
+        deaths: of processes that had nothing but the row in hand.
+    """
+
+    left: tuple[Rows, ...]
+    done: tuple[Rows, ...] = ()
+    crashed: tuple[int, ...] = ()
+    deaths: int = 0
+
+    def after_death(self) -> "Note":
+        """What is to be done once a process has died with what is in hand."""
+        (start, stop), *rest = self.left
+        size = stop - start
+        if size > 1:
+            step = -(-size // _SHARES)
+            shares = ((at, min(at + step, stop)) for at in range(start, stop, step))
+            return replace(self, left=(*shares, *rest), deaths=0)
+        if self.deaths + 1 < _DEATHS:
+            return replace(self, deaths=self.deaths + 1)
+        return replace(self, left=tuple(rest), crashed=(*self.crashed, start), deaths=0)
+
+    def after_success(self) -> "Note":
+        return replace(self, left=self.left[1:], done=(*self.done, self.left[0]), deaths=0)
+
+
+class Watch:
+    """Over one block of keys, in a worker that was started again."""
+
+    def __init__(self, table: Table, keys: pa.Table, *, generation: int) -> None:
+        self._table, self._keys = table, keys
+        self._ids: list[str] = keys.column(schema.ID).to_pylist()
+        self._name = f"{_HELD}{generation:06d}-{digest(self._ids)}"
+        self._note = Note(((0, len(keys)),))
+
+    def work_through(self, work: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """The outcomes of the block, in its order.
+
+        Args:
+            work: keys to their outcomes. Returns fewer where it will take no more; what is left then has no outcome.
+                A MemoryError from it counts as the death of a process.
+        """
+        found: dict[int, pa.Table] = {}  # by their first row
+        self._pick_up()
+        while self._note.left:
+            start, stop = self._note.left[0]
+            self._write()
+            try:
+                rows = work(self._keys.slice(start, stop - start))
+            except MemoryError:
+                self._note = self._note.after_death()
+                continue
+            if len(rows) < stop - start or len(self._note.left) == 1:  # the end: it goes straight into the part
+                found[start] = rows
+                break
+            write_part(self._kept((start, stop)), rows, self._table.schema)
+            self._note = self._note.after_success()
+        found |= {rows[0]: read_part(self._kept(rows), None) for rows in self._note.done}
+        found |= {row: _crashed(self._ids[row], self._table.schema) for row in self._note.crashed}
+        return pa.concat_tables(found[first].cast(self._table.schema) for first in sorted(found))
+
+    def forget(self) -> None:
+        """Once the block is a part."""
+        storage.remove(self._url("json"))
+        for rows in self._note.done:
+            storage.remove(self._kept(rows))
+
+    def _pick_up(self) -> None:
+        """Where the process before this one died."""
+        noted = storage.read_json(self._url("json"))
+        if noted is None:
+            return
+        left, done = (tuple((start, stop) for start, stop in noted[name]) for name in ("left", "done"))
+        note = Note(left, done, tuple(noted["crashed"]), noted["deaths"])
+        came_through = storage.exists(self._kept(note.left[0]))  # it died between the two writes
+        self._note = note.after_success() if came_through else note.after_death()
+
+    def _write(self) -> None:
+        storage.write_json(self._url("json"), asdict(self._note))
+
+    def _kept(self, rows: Rows) -> str:
+        return self._url(f"{rows[0]}-{rows[1]}.parquet")
+
+    def _url(self, end: str) -> str:
+        between = "." if end == "json" else "-"
+        return storage.join(self._table.url, f"{self._name}{between}{end}")
+
+
+def count_start(table: Table, worker: str, *, generation: int) -> int:
+    """How often this worker was started again, this time included."""
+    url = storage.join(table.url, f"{_HELD}{generation:06d}-{worker}-starts.json")
+    starts = int((storage.read_json(url) or {"starts": 0})["starts"]) + 1
+    storage.write_json(url, {"starts": starts})
+    return starts
+
+
+def anything_came_through(table: Table, *, generation: int) -> bool:
+    """Whether any worker has an outcome of this generation other than that of rows which processes died of."""
+    names = storage.list_files(table.url)
+    if any(name.startswith(f"{_HELD}{generation:06d}-") and name.endswith(".parquet") for name in names):
+        return True
+    reasons = (read_part(url, [schema.REASON]).column(schema.REASON) for url in table.parts(generation=generation))
+    return any(set(column.to_pylist()) != {CRASHED} for column in reasons)
+
+
+def clear(table: Table) -> None:
+    """Removes what a run that is over has left."""
+    for name in storage.list_files(table.url):
+        if name.startswith(_HELD):
+            storage.remove(storage.join(table.url, name))
+
+
+def _crashed(key: str, columns: pa.Schema) -> pa.Table:
+    failure = Failure(BAD_INPUT, CRASHED, _DETAIL)
+    told = {
+        schema.ID: key,
+        schema.ERROR_KIND: failure.kind,
+        schema.REASON: failure.reason,
+        schema.DETAIL: failure.detail,
+    }
+    return pa.Table.from_pylist([told], schema=columns)
