@@ -69,7 +69,7 @@ class Home:
         """All columns of all rows, failed ones too, by id."""
         return self.table(step).read(only_ok=False).sort_by("id").combine_chunks()
 
-    def begun(self, step: str) -> list[tuple[int, list[str]]]:
+    def begun(self, step: str) -> list[tuple[int, int, list[str]]]:
         log = self.log(step) / "begun"
         return begun(log) if log.exists() else []
 

@@ -1,4 +1,4 @@
-"""Every row stage of a study on three nodes, with a worker, a node, the driver or the head killed in its middle.
+"""Every row stage of a study on three nodes, with a worker, a node, the driver and the head killed in its middle.
 
 Rows are counted where they are begun, and in the parts on disk: none lost, none twice, and begun a second time only
 those that were in the hands of what was killed. The table is, to the last bit, that of an undisturbed run.
@@ -16,20 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.home import POSTERS, ROW_STAGES, ROWS_PER_BLOCK, WORKERS, Home, draw, write_texts
+from tests.faults.home import PAUSE_SEC, ROW_STAGES, ROWS_PER_BLOCK, WORKERS, Home, draw, write_texts
 from tests.faults.nodes import HEAD, OTHERS, Cluster, three_nodes
 from tests.faults.slow_server import serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 FAULTS = ("worker", "node", "driver", "head")
-FIRST_PROOFS = {("caption", "worker"), ("fetch", "node"), ("fetch", "head")}
-"""With the driver that is killed in tests/test_run.py, one of each fault. The others take minutes."""
-CELLS = [
-    pytest.param(stage, fault, id=f"{stage}-{fault}", marks=[] if (stage, fault) in FIRST_PROOFS else pytest.mark.long)
-    for stage in ROW_STAGES
-    for fault in FAULTS
-]
+FIRST_PROOF = "fetch"
+"""The others take minutes."""
+STAGES = [pytest.param(one, marks=[] if one == FIRST_PROOF else pytest.mark.long) for one in ROW_STAGES]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +42,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield draw(folder, server)
 
 
+@dataclass(frozen=True)
+class Strike:
+    """Attributes:
+    at: by the clock that names the log of what was begun.
+    parts: in the table, just after it.
+    in_hand: rows that the killed processes had begun, and that are not in the table.
+    """
+
+    fault: str
+    killed: frozenset[int]
+    at: int
+    parts: int
+    in_hand: int
+
+
 @dataclass
 class Struck:
     """A stage that runs, in a driver of its own, and what was killed of it."""
@@ -54,6 +65,25 @@ class Struck:
     stage: str
     cluster: Cluster
     driver: "subprocess.Popen[bytes]"
+
+    def strike(self, fault: str, parts: int, **how: int) -> Strike:
+        """Kills once there are so many parts; a driver that was killed is started anew, on a new cluster for a head."""
+        self.wait(f"{parts} parts", lambda: len(self.home.parts(self.stage)) >= parts)
+        killed = {
+            "worker": self.kill_worker, "node": self.kill_node, "driver": self.kill_driver, "head": self.kill_head,
+        }[fault](**how)  # fmt: skip
+        in_hand = sum(len(ids) for pid, ids in self.in_hand() if pid in killed)
+        done = Strike(fault, frozenset(killed), time.monotonic_ns(), len(self.home.parts(self.stage)), in_hand)
+        if fault == "head":
+            self.cluster.start()
+        if fault in ("driver", "head"):
+            assert self.driver.returncode == -signal.SIGKILL
+            self.driver = self.cluster.run(*self.home.command(self.stage))
+        return done
+
+    def ended(self) -> None:
+        """The driver ends well."""
+        assert self.driver.wait(timeout=300) == 0, self.cluster.said()
 
     def wait(self, what: str, until: Callable[[], bool], *, at_most_sec: float = 120) -> None:
         """Looks every few milliseconds; the driver must live."""
@@ -67,7 +97,7 @@ class Struck:
         """Process and ids of the blocks that were begun and are not in the table."""
         begun = self.home.begun(self.stage)  # first: what is committed meanwhile is not in hand
         done = {one for _, one in self.home.ids_on_disk(self.stage)}
-        return [(pid, ids) for pid, ids in begun if not done.issuperset(ids)]
+        return [(pid, ids) for _, pid, ids in begun if not done.issuperset(ids)]
 
     def kill_worker(self, nth: int = 1) -> list[int]:
         """One that has just begun a block, the n-th, 2n-th ... of its own."""
@@ -91,7 +121,7 @@ class Struck:
 
         def begins() -> bool:
             nonlocal known, found
-            begun = [pid for pid, _ in self.home.begun(self.stage)]
+            begun = [pid for _, pid, _ in self.home.begun(self.stage)]
             if len(begun) == known:
                 return False
             known, found = len(begun), begun[-1]
@@ -117,63 +147,70 @@ class Struck:
         self.driver.wait()
 
 
-@pytest.mark.parametrize(("stage", "fault"), CELLS)
-def test_a_kill_loses_and_doubles_no_row(
-    stage: str,
-    fault: str,
-    cluster: Cluster,
-    whole: Home,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    whole.need(cluster, stage)
-    expected = whole.rows(stage)
-    blocks = math.ceil(len(expected) / ROWS_PER_BLOCK)
-    home = whole.copy(tmp_path / "home", without=stage)
-    whole.server.asked.clear()
-    struck = Struck(home, stage, cluster, cluster.run(*home.command(stage)))
+@contextlib.contextmanager
+def striking(home: Home, stage: str, cluster: Cluster, pause_sec: float = PAUSE_SEC) -> Iterator[Struck]:
+    """The stage as it begins; in the end all three nodes are there again."""
+    struck = Struck(home, stage, cluster, cluster.run(*home.command(stage, pause_sec)))
     try:
-        struck.wait("a third of the parts", lambda: len(home.parts(stage)) >= blocks // 3)
-        killed = getattr(struck, f"kill_{fault}")()
-        in_hand = [one for pid, ids in struck.in_hand() if pid in killed for one in ids]
-        at_kill = len(home.parts(stage))
-        assert blocks // 3 <= at_kill < blocks, f"{at_kill} of {blocks} parts at the kill: the stage was over"
-        if fault == "head":
-            cluster.start()
-        if fault in ("driver", "head"):
-            assert struck.driver.returncode == -signal.SIGKILL
-            struck.driver = cluster.run(*home.command(stage))
-        assert struck.driver.wait(timeout=300) == 0, cluster.said()
+        yield struck
     finally:
         struck.end()
-        if fault == "node":
-            for name in set(OTHERS) - set(cluster.nodes):
-                cluster.start_node(name)
         cluster.end_left()
+        for name in set(OTHERS) - set(cluster.nodes):
+            cluster.start_node(name)
 
+
+def begun_again(home: Home, stage: str, strikes: list[Strike]) -> list[int]:
+    """For each strike the rows whose block it broke off, by the process that had begun it, and that were begun anew."""
+    counts = [0] * len(strikes)
+    last: dict[str, tuple[int, int]] = {}
+    for at, pid, ids in home.begun(stage):
+        for one in ids:
+            if one in last:
+                between = [n for n, strike in enumerate(strikes) if last[one][0] < strike.at < at]
+                assert between, f"{one} was begun twice though nothing was killed in between"
+                killers = [n for n in between if last[one][1] in strikes[n].killed]
+                drivers = [n for n in between if strikes[n].fault in ("driver", "head")]  # Ray ends their workers
+                counts[(killers + drivers + between)[0]] += 1
+            last[one] = at, pid
+    return counts
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_kills_lose_and_double_no_row(stage: str, cluster: Cluster, whole: Home, tmp_path: Path) -> None:
+    """One after the other in a single table: a worker, a node, the driver, and the head with its GCS and the driver."""
+    whole.need(cluster, stage)
+    expected = whole.rows(stage)
     ids = expected["id"].to_pylist()
-    on_disk = home.ids_on_disk(stage)
-    begun = [one for _, block in home.begun(stage) for one in block]
-    again = len(begun) - len(set(begun))
-    told = {
-        "stage": stage, "fault": fault, "rows": len(ids), "lost": len(set(ids) - {one for _, one in on_disk}),
-        "doubled": len(on_disk) - len({one for _, one in on_disk}), "again": again,
-        "parts at the kill": f"{at_kill} of {blocks}", "seconds": round(home.seconds(stage), 1),
-        "undisturbed": round(whole.seconds(stage), 1),
-    }  # fmt: skip
-    record_property("told", told)
-    print(told)
+    blocks = math.ceil(len(ids) / ROWS_PER_BLOCK)
+    home = whole.copy(tmp_path / "home", without=stage)
+    whole.server.asked.clear()
+    with striking(home, stage, cluster) as struck:
+        strikes = [struck.strike(fault, (n + 1) * blocks // 6) for n, fault in enumerate(FAULTS)]
+        struck.ended()
+    on_disk = [one for _, one in home.ids_on_disk(stage)]
+    begun = [one for _, _, block in home.begun(stage) for one in block]
+    again = begun_again(home, stage, strikes)
+    for strike, count in zip(strikes, again, strict=True):
+        told = f"parts {strike.parts} of {blocks}, rows {len(ids)}, begun again {count}"
+        print(f"TOLD {stage} {strike.fault}: {told}")
+    lost, doubled = len(set(ids) - set(on_disk)), len(on_disk) - len(set(on_disk))
+    seconds = f"{home.seconds(stage):.1f} s, undisturbed {whole.seconds(stage):.1f} s"
+    print(f"TOLD {stage} in all: lost {lost}, doubled {doubled}, begun again {sum(again)}, {seconds}")
 
-    assert sorted(one for _, one in on_disk) == ids  # none lost, none twice, in whatever generation
-    assert home.rows(stage).equals(expected), told
+    assert strikes[-1].parts < blocks, "the stage was over before the last kill"
+    assert sorted(on_disk) == ids  # none lost, none twice, in whatever generation
+    assert home.rows(stage).equals(expected)
     assert home.table(stage).done_mark() == whole.table(stage).done_mark()
     assert sorted(set(begun)) == ids
-    assert again <= WORKERS * ROWS_PER_BLOCK
-    if fault in ("worker", "node"):  # what was in hand there, and no more
-        assert again == len(in_hand) > 0
+    for strike, count in zip(strikes, again, strict=True):
+        if strike.fault in ("worker", "node"):  # what was in hand there, and no more
+            assert count == strike.in_hand > 0
+        assert count <= WORKERS * ROWS_PER_BLOCK
     if stage == "fetch":
-        assert len(whole.server.asked) - len(set(whole.server.asked)) <= again  # what was asked, once answered or not
-        assert len(set(whole.server.asked)) == POSTERS + 2
+        asked = whole.server.asked
+        assert len(set(asked)) == len(ids)
+        assert len(asked) - len(set(asked)) <= sum(again)  # of a block that was begun some may not have been asked for
 
 
 @pytest.mark.long
@@ -184,18 +221,10 @@ def test_of_several_blocks_that_ray_was_handed_at_once_only_one_is_begun_again(
     """600 blocks of a row go to Ray three at a time (see run._RAY_BLOCKS): the kill comes when a worker has the last of
     three in hand, and the two before it are in the table."""
     home = write_texts(tmp_path, 600)
-    struck = Struck(home, "words", cluster, cluster.run(*home.command("words", 0.1)))
-    try:
-        struck.wait("a third of the parts", lambda: len(home.parts("words")) >= 200)
-        killed = getattr(struck, f"kill_{fault}")(nth=3)
-        in_hand = [one for pid, ids in struck.in_hand() if pid in killed for one in ids]
-        assert len(home.parts("words")) < 600
-        assert struck.driver.wait(timeout=300) == 0, cluster.said()
-    finally:
-        struck.end()
-        if fault == "node":
-            for name in set(OTHERS) - set(cluster.nodes):
-                cluster.start_node(name)
-    begun = [one for _, block in home.begun("words") for one in block]
-    assert len(set(begun)) == len(home.rows("words")) == len(home.ids_on_disk("words")) == 600
-    assert len(begun) - 600 == len(in_hand) > 0
+    with striking(home, "words", cluster, pause_sec=0.1) as struck:
+        strike = struck.strike(fault, 200, nth=3)
+        struck.ended()
+    assert strike.parts < 600
+    assert len(home.rows("words")) == len(home.ids_on_disk("words")) == 600
+    assert begun_again(home, "words", [strike]) == [strike.in_hand]
+    assert strike.in_hand > 0

@@ -32,7 +32,7 @@ class Watched:
         return self._stage(batch)
 
 
-def begun(log: Path) -> list[tuple[int, list[str]]]:
-    """Process and ids of each block that was begun, in the order in which they were (one machine's clock)."""
+def begun(log: Path) -> list[tuple[int, int, list[str]]]:
+    """When (time.monotonic_ns), by which process and with which ids each block was begun, in their order."""
     names = sorted(path.name for path in log.iterdir() if not path.name.endswith(_NEW))
-    return [(int(name.split("-")[1]), (log / name).read_text().split("\n")) for name in names]
+    return [(*map(int, name.split("-")), (log / name).read_text().split("\n")) for name in names]
