@@ -1,7 +1,8 @@
 """A real HTTP server on the loopback that speaks Vertex AI's REST endpoint of Gemini, and fails as it is told to.
 
-Which fault a request meets stands in ``plan``: by the text of its prompt, the faults of its calls in order; calls
-beyond them, and prompts that are not there, are answered. It can also run by itself, beside a benchmark:
+Which fault a request meets stands in ``plan``: by the text of its prompt, or by ``planned_by``, the faults of its calls
+in order; calls beyond them, and prompts that are not there, are answered. It can also run by itself, beside a
+benchmark:
 
     python -m tests.vlm.gemini_stub --port 8081 --delay 0.3
 """
@@ -60,6 +61,7 @@ class Stub:
         self._spelt = spelt
         self._prompt_of, self._answer, self._faults = prompt_of, answer, faults
         self.plan: dict[str, list[str]] = {}
+        self.planned_by = prompt_of
         self.calls: list[Call] = []
         self.tokens_asked = 0
         self.token_status = 200
@@ -107,7 +109,7 @@ class Stub:
         self.open += 1
         self.most = max(self.most, self.open)
         try:
-            faults = self.plan.get(self._prompt_of(body))
+            faults = self.plan.get(self.planned_by(body))
             fault = faults.pop(0) if faults else None
             if limited:
                 fault = "limited"

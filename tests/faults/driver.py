@@ -1,0 +1,57 @@
+"""Steps of a study, one after the other, in a process that a test can kill.
+
+    python -m tests.faults.driver STUDY LOG PAUSE_SEC STEP...
+
+LOG/times says when each step began and ended, LOG/begun which rows it began (see `watched`).
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seewhy import run
+from seewhy.progress import Reporter
+from seewhy.run import Stage
+from seewhy.steps import plan, words
+from seewhy.steps.once import forget
+from seewhy.steps.order import run_study
+from seewhy.study import Study, load_study
+from seewhy.table import Counts
+from tests.faults.watched import Watched
+
+
+def watch(log: Path, pause_sec: float) -> None:
+    """From now on every row stage of this process is a watched one."""
+    log.mkdir(parents=True, exist_ok=True)
+
+    def run_stage(stage: type[Stage], stage_args: Mapping[str, Any], *args: Any, **options: Any) -> Counts:
+        inner = {"stage": stage, "stage_args": dict(stage_args), "log": str(log), "pause_sec": pause_sec}
+        return run.run_stage(Watched, inner, *args, **options)
+
+    plan.run_stage = run_stage
+
+
+def run_step(study: Study, step: str) -> None:
+    reporter = Reporter(quiet=True)
+    if step != "words":
+        run_study(study, reporter, only=step)
+        return
+    forget()
+    words.cut(study, words.gather_texts(study, words.TEXT, step="probe"), reporter)
+
+
+def main() -> None:
+    path, log, pause_sec, *asked = sys.argv[1:]
+    watch(Path(log) / "begun", float(pause_sec))
+    for step in asked:
+        for done in (False, True):
+            if done:
+                run_step(load_study(path), step)
+            with open(Path(log) / "times", "a") as times:
+                times.write(f"{step} {'ended' if done else 'began'} {time.time()}\n")
+
+
+if __name__ == "__main__":
+    main()
