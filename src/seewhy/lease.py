@@ -123,7 +123,6 @@ class Lease:
         finally:
             self._lock.release()
 
-
     def _free(self) -> None:
         url = _url(self._workspace, self._number)
         try:

@@ -78,7 +78,7 @@ def _explained(url: str, doing: str) -> Iterator[None]:
         if number in _NO_SPACE:
             raise Fatal(f"no space left while {doing} {url}: free some or choose another workspace") from error
         if number in _NOT_WRITABLE or isinstance(error, PermissionError) or _is_refused(error):
-            told = getattr(error, "strerror", None) or str(error).strip()
+            told = getattr(error, "strerror", None) or str(error).strip()[:300]
             raise Fatal(f"not allowed while {doing} {url}: {told}") from error
         raise
 
@@ -115,7 +115,7 @@ def _tried(url: str, doing: str, act: Callable[[], T]) -> T:
         except Exception as error:
             if isinstance(error, Fatal) or scheme(url) in (*_LOCAL, *_FOREIGN) or not _may_pass(error):
                 raise
-            told, tried_sec = str(error).strip() or type(error).__name__, time.monotonic() - began
+            told, tried_sec = str(error).strip()[:300] or type(error).__name__, time.monotonic() - began
             if tried_sec + wait > GIVE_UP_SEC:
                 raise Fatal(
                     f"{doing} {url} failed again and again for {tried_sec:.0f} s, the last time by: {told}. "

@@ -133,8 +133,12 @@ def _fill(url: str, write: Callable[[Path], None]) -> None:
     fs, path = storage.open_fs(url)
     if isinstance(fs, LocalFileSystem):
         shutil.rmtree(path, ignore_errors=True)
-        Path(path).mkdir(parents=True)
-        write(Path(path))
+        try:
+            Path(path).mkdir(parents=True)
+            write(Path(path))
+        except BaseException:  # half a model on a full disk helps nobody
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
