@@ -146,10 +146,19 @@ def _with_preconditions(handle: Any) -> Any:
     return handled
 
 
-emulator.HANDLERS = tuple(
-    (path, {name: _with_preconditions(one) if one is objects.insert else one for name, one in methods.items()})
-    for path, methods in emulator.HANDLERS
-)
+def _cancel_upload(request: Any, response: Any, storage: Storage, *_: Any, **__: Any) -> None:
+    """Of an upload in pieces; the emulator's own knows none."""
+    storage.delete_resumable_file_obj(request.query["upload_id"][0])
+    response.status = HTTPStatus.NO_CONTENT
+
+
+def _mended(methods: dict[str, Any]) -> dict[str, Any]:
+    if methods.get("POST") is not objects.insert:
+        return methods
+    return {**methods, "POST": _with_preconditions(objects.insert), "DELETE": _cancel_upload}
+
+
+emulator.HANDLERS = tuple((path, _mended(methods)) for path, methods in emulator.HANDLERS)
 
 
 @contextmanager
