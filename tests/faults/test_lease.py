@@ -362,7 +362,7 @@ def study_of(home: Path, workspace: str, name: str, *, seconds: float) -> Study:
         "path": "words",
         "fetch": {"resources": {**small, "rows_per_block": 16}},
         "caption": {"backend": "fake", "options": {"seconds_per_request": seconds}, "resources": small},
-        "probe": {"min_count": 2},
+        "probe": {"min_texts": 2},
     }
     (home / name).write_text(yaml.safe_dump(value))
     return load_study(str(home / name))
@@ -391,7 +391,7 @@ def test_two_runs_of_one_study_at_once(
 
     first = start()
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(caption.table(study).parts()) < 2:
             assert time.monotonic() < deadline
             assert first.poll() is None
@@ -405,13 +405,13 @@ def test_two_runs_of_one_study_at_once(
                 assert first.poll() is None
                 time.sleep(0.1)
         since = record(workspace, 2 if where == "disk" else 1)["since"]
-        second = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, timeout=120)
+        second = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, timeout=300)
         assert first.poll() is None
         assert second.returncode == 1
         last = second.stderr.strip().splitlines()[-1]
         assert last.startswith(f'seewhy: {workspace} is held by the run "Films" (process {first.pid} on ')
         assert f"since {since}, at caption" in last
-        said = first.communicate(timeout=120)[1]
+        said = first.communicate(timeout=300)[1]
     finally:
         first.kill()
     assert first.returncode == 0, said

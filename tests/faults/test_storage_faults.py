@@ -206,7 +206,7 @@ def study_of(home: Path, workspace: str, name: str = "study.yaml", **sections: A
         "caption": {"backend": "fake", "resources": small},
         "train_text": {"encoder": "./encoder", "epochs": 2, "folds": 2, "launcher": "here"},
         "explain_words": {"max_evals": 8, "sample": 12, "resources": small},
-        "probe": {"min_count": 2},
+        "probe": {"min_texts": 2},
         **sections,
     }
     (home / name).write_text(yaml.safe_dump(value))
