@@ -3,12 +3,14 @@
 ray job submit --working-dir . -- python jobs/explain_images.py STUDY
 """
 
+from functools import partial
+
 from seewhy.cli import run_job
-from seewhy.steps import explain_images
+from seewhy.steps.order import run_study
 
 
 def main() -> None:
-    run_job(__doc__, explain_images.run)
+    run_job(__doc__, partial(run_study, only="explain_images"))
 
 
 if __name__ == "__main__":

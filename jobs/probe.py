@@ -3,12 +3,14 @@
 ray job submit --working-dir . -- python jobs/probe.py STUDY
 """
 
+from functools import partial
+
 from seewhy.cli import run_job
-from seewhy.steps import probe
+from seewhy.steps.order import run_study
 
 
 def main() -> None:
-    run_job(__doc__, probe.run)
+    run_job(__doc__, partial(run_study, only="probe"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 ray job submit --working-dir . -- python jobs/score.py STUDY
 """
 
+from functools import partial
+
 from seewhy.cli import run_job
-from seewhy.steps import score
+from seewhy.steps.order import run_study
 
 
 def main() -> None:
-    run_job(__doc__, score.run)
+    run_job(__doc__, partial(run_study, only="score"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 ray job submit --working-dir . -- python jobs/train_image.py STUDY
 """
 
+from functools import partial
+
 from seewhy.cli import run_job
-from seewhy.steps import train_image
+from seewhy.steps.order import run_study
 
 
 def main() -> None:
-    run_job(__doc__, train_image.run)
+    run_job(__doc__, partial(run_study, only="train_image"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 ray job submit --working-dir . -- python jobs/train_text.py STUDY
 """
 
+from functools import partial
+
 from seewhy.cli import run_job
-from seewhy.steps import train_text
+from seewhy.steps.order import run_study
 
 
 def main() -> None:
-    run_job(__doc__, train_text.run)
+    run_job(__doc__, partial(run_study, only="train_text"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "src" / "seewhy"
 LAYERS = [
     ["failure", "schema", "progress", "memory", "metrics", "intervals", "near_duplicates", "heat", "forecast"],
     ["storage", "images", "hub", "overlay", "cam_layers", "prices"],
-    ["table", "cam", "faithfulness", "rates", "videos"],
+    ["table", "lease", "cam", "faithfulness", "rates", "videos"],
     ["vlm.base", "vlm.pace", "fetch", "manifest", "poison"],
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],

@@ -17,6 +17,7 @@ from PIL import Image
 
 from seewhy.cli import app
 from seewhy.failure import Fatal
+from seewhy.lease import FOLDER
 from seewhy.progress import Reporter
 from seewhy.steps import caption, explain_words, fetch, report, train_text, training
 from seewhy.steps.closer import look
@@ -72,7 +73,9 @@ def study_of(home: Path, **sections: object) -> Study:
 
 
 def snapshot(home: Path) -> dict[str, int]:
-    return {str(p.relative_to(home)): p.stat().st_mtime_ns for p in (home / "out").rglob("*") if p.is_file()}
+    """When each file was written; who ran last is left out."""
+    files = [p for p in (home / "out").rglob("*") if p.is_file() and p.parent.name != FOLDER]
+    return {str(p.relative_to(home)): p.stat().st_mtime_ns for p in files}
 
 
 def test_every_row_is_accounted_for_and_a_rerun_touches_nothing(ray_cluster: None, home: Path) -> None:

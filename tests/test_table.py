@@ -55,6 +55,17 @@ def test_a_block_written_twice_is_there_once(table: Table) -> None:
     assert table.counts().ok == 2
 
 
+def test_an_id_that_two_runs_wrote_in_one_generation_counts_once(table: Table) -> None:
+    """A run that was taken for dead and woke: it cut its blocks otherwise than the one that went on."""
+    parts = [rows(("a", "x", None), ("b", "y", None)), rows(("b", "z", None), ("c", "z", None))]
+    urls = [table.append(part, generation=1) for part in parts]
+    last = parts[urls.index(max(urls))].to_pydict()
+    assert table.counts().ok == 3
+    read = table.read(["id", "text"]).to_pydict()
+    assert sorted(read["id"]) == ["a", "b", "c"]
+    assert read["text"][read["id"].index("b")] == last["text"][last["id"].index("b")]  # of the part last by name
+
+
 def test_done_and_retry(table: Table) -> None:
     table.append(
         rows(("a", None, "transient"), ("b", None, "rejected"), ("c", None, "bad_input"), ("d", "x", None)),

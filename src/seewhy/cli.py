@@ -63,12 +63,16 @@ def plan(
 
     With --pilot 50 also what captions and descriptions will take: calls, tokens, money and time, by 50 rows at random.
     """
-    from seewhy.steps.order import plans
+    from seewhy.steps.order import holding, plans
 
     if pilot is not None:
         from seewhy.steps import pilot as step
 
-        for forecast in step.run(load_study(path, limit=limit), pilot, Reporter(quiet=quiet)):
+        study, reporter = load_study(path, limit=limit), Reporter(quiet=quiet)
+        with holding(study, reporter) as lease:
+            lease.at("pilot")
+            found = step.run(study, pilot, reporter)
+        for forecast in found:
             for line in step.told(forecast):
                 print(line)
         return
@@ -104,8 +108,12 @@ def status(
 def report(path: StudyPath, limit: Limit = None, quiet: Quiet = False) -> None:
     """Write the report anew from what the earlier stages made."""
     from seewhy.steps import report as step
+    from seewhy.steps.order import holding
 
-    step.run(load_study(path, limit=limit), Reporter(quiet=quiet), anew=True)
+    study, reporter = load_study(path, limit=limit), Reporter(quiet=quiet)
+    with holding(study, reporter) as lease:
+        lease.at("report")
+        step.run(study, reporter, anew=True)
 
 
 @app.command()

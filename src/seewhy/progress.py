@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
 
@@ -18,6 +18,10 @@ class _Rate(ProgressColumn):
         return Text(f"{task.finished_speed or task.speed or 0.0:,.1f}/s")
 
 
+def _go_on() -> None:
+    pass
+
+
 class Reporter:
     """Prints to standard error, so that what a command answers on standard output stays clean.
 
@@ -31,16 +35,29 @@ class Reporter:
         self._stream = stream or sys.stderr
         self._console = Console(file=self._stream, highlight=False)
         self._bars = self._console.is_terminal
+        self._check: Callable[[], None] = _go_on
+
+    @contextmanager
+    def checking(self, check: Callable[[], None]) -> Iterator[None]:
+        """Calls `check` before anything is told, in quiet too, while this lasts: what it raises ends the run there."""
+        before, self._check = self._check, check
+        try:
+            yield
+        finally:
+            self._check = before
 
     def say(self, line: str) -> None:
+        self._check()
         if not self._quiet:
             self._console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "rows") -> Iterator["Counter"]:
         """A bar from 0 to `total`; the Counter it yields is called with rows by outcome."""
+        self._check()
+        counter = Counter(name, total, unit, check=self._check)
         if self._quiet:
-            yield Counter(name, total, unit)
+            yield counter
         elif self._bars:
             columns = (
                 TextColumn("{task.description}"),
@@ -52,11 +69,9 @@ class Reporter:
             )
             with Progress(*columns, console=self._console, transient=False) as bars:
                 task = bars.add_task(f"{name} ({unit})", total=total, failures="")
-                counter = Counter(name, total, unit)
                 counter.show = lambda: bars.update(task, completed=counter.seen, failures=counter.failures())
                 yield counter
         else:
-            counter = Counter(name, total, unit)
             counter.show = lambda: self._line(counter)
             self.say(f"{name}: {total:,} {unit} to do")
             yield counter
@@ -78,7 +93,8 @@ class Reporter:
 class Counter:
     """Adds up outcomes as blocks come in; called with rows by outcome (`ok` or a kind of failure)."""
 
-    def __init__(self, name: str, total: int, unit: str) -> None:
+    def __init__(self, name: str, total: int, unit: str, check: Callable[[], None] = _go_on) -> None:
+        self._check = check
         self.name, self.total, self.unit = name, total, unit
         self.outcomes: dict[str, int] = {}
         self.started = self.shown_at = time.monotonic()
@@ -93,6 +109,7 @@ class Counter:
         return time.monotonic() - self.started
 
     def __call__(self, counts: Mapping[str, int]) -> None:
+        self._check()
         for name, count in counts.items():
             self.outcomes[name] = self.outcomes.get(name, 0) + count
         self.show()

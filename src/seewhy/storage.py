@@ -2,13 +2,16 @@
 
 import errno
 import json
+import logging
 import os
 import posixpath
+import random
 import shutil
+import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 # gcsfs probes the bucket's type over gRPC at first use unless told not to; must be set before gcsfs is imported.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -18,8 +21,23 @@ from fsspec.implementations.local import LocalFileSystem
 
 from seewhy.failure import Fatal
 
+T = TypeVar("T")
+
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+GIVE_UP_SEC = 300.0
+"""After so long no new try is begun: an outage of minutes is waited for, a longer one ends the job, to be run again."""
+_FIRST_WAIT_SEC = 1.0
+_LONGEST_WAIT_SEC = 30.0
+_SILENCE_SEC = 60.0
+"""gcsfs would wait five minutes for an answer that does not come, and then not ask again."""
+_LONGEST_REQUEST_SEC = 900.0
+_LOCAL = ("file", "local")
+_FOREIGN = ("http", "https")
+"""Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
+
+_log = logging.getLogger(__name__)
 
 
 def scheme(url: str) -> str:
@@ -40,7 +58,11 @@ def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     protocol = scheme(url)
     if protocol == "file":
         return fsspec.filesystem("file"), os.path.abspath(url.removeprefix("file://"))
-    options = {} if protocol in ("http", "https") or "::" in url else {"use_listings_cache": False}
+    options: dict[str, Any] = {} if protocol in _FOREIGN or "::" in url else {"use_listings_cache": False}
+    if protocol in ("gs", "gcs") and "::" not in url and "requests_timeout" not in fsspec.config.conf.get("gs", {}):
+        from aiohttp import ClientTimeout
+
+        options["requests_timeout"] = ClientTimeout(total=_LONGEST_REQUEST_SEC, sock_read=_SILENCE_SEC)
     try:
         return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
@@ -51,44 +73,193 @@ def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 def _explained(url: str, doing: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _NO_SPACE:
             raise Fatal(f"no space left while {doing} {url}: free some or choose another workspace") from error
-        if error.errno in _NOT_WRITABLE or isinstance(error, PermissionError):
-            raise Fatal(f"not allowed while {doing} {url}: {error.strerror or error}") from error
+        if number in _NOT_WRITABLE or isinstance(error, PermissionError) or _is_refused(error):
+            told = getattr(error, "strerror", None) or str(error).strip()[:300]
+            raise Fatal(f"not allowed while {doing} {url}: {told}") from error
         raise
+
+
+def _is_refused(error: Exception) -> bool:
+    """gcsfs tells a 401 by a code, and a 403 by nothing but the first word of an OSError without a number."""
+    without_number = isinstance(error, OSError) and error.errno is None
+    return getattr(error, "code", None) in (401, 403) or (without_number and str(error).startswith("Forbidden"))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same request may do later, by the error's type or status: what gcsfs tries again, and time-outs."""
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        return True
+    from gcsfs.retry import is_retriable
+
+    return bool(is_retriable(error))
+
+
+def _tried(url: str, doing: str, act: Callable[[], T]) -> T:
+    """What `act` returns, which must do no harm when it is done again after an answer that was lost.
+
+    gcsfs tries each of its requests six times, within half a minute, after 408, 429, 5xx and broken connections, and
+    not at all after a time-out. This goes on for GIVE_UP_SEC, on any file system that is reached by a network.
+
+    Raises:
+        Fatal: it never worked; or no space, or no permission. What is no fault of the network's comes as itself.
+    """
+    began, wait = time.monotonic(), _FIRST_WAIT_SEC
+    while True:
+        try:
+            with _explained(url, doing):
+                return act()
+        except Exception as error:
+            if isinstance(error, Fatal) or scheme(url) in (*_LOCAL, *_FOREIGN) or not _may_pass(error):
+                raise
+            told, tried_sec = str(error).strip()[:300] or type(error).__name__, time.monotonic() - began
+            if tried_sec + wait > GIVE_UP_SEC:
+                raise Fatal(
+                    f"{doing} {url} failed again and again for {tried_sec:.0f} s, the last time by: {told}. "
+                    "What was written before is whole: run again to go on from there"
+                ) from error
+            _log.warning("%s %s failed (%s), and is tried again", doing, url, told)
+        time.sleep(wait * random.uniform(0.5, 1.0))  # so that a cluster's workers do not come back all at once
+        wait = min(2 * wait, _LONGEST_WAIT_SEC)
 
 
 def write_whole(url: str, data: bytes) -> None:
     """Writes a file that appears only when complete: temporary file and rename on disk, one object put elsewhere."""
     fs, path = open_fs(url)
-    with _explained(url, "writing"):
-        if not isinstance(fs, LocalFileSystem):
-            fs.pipe_file(path, data)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+    if isinstance(fs, LocalFileSystem):
+        with _explained(url, "writing"):
+            _write_beside(path, data)
+        return
+    _tried(url, "writing", lambda: _put(fs, url, path, data))
+
+
+def _write_beside(path: str, data: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _put(fs: fsspec.AbstractFileSystem, url: str, path: str, data: bytes, **options: Any) -> None:
+    try:
+        fs.pipe_file(path, data, **options)
+    except FileNotFoundError as error:
+        raise Fatal(f"nothing can be written to {url}: is there such a bucket?") from error
+
+
+def create(url: str, data: bytes) -> bool:
+    """Writes a file where there is none. Of several that try, on any machines, one is told True.
+
+    On disk a reader may find the file before its bytes are in it. Elsewhere than on disk and on gs://, where the file
+    system has no exclusive creation, it is looked first, written and read back: two that do so in the same moment may
+    both be told True.
+
+    Args:
+        data: no two callers' may be equal, so that one whose answer was lost knows its own.
+    """
+    fs, path = open_fs(url)
+    if isinstance(fs, LocalFileSystem):
+        with _explained(url, "writing"):
+            return _create_on_disk(path, data)
+    try:
+        _tried(url, "writing", lambda: _put(fs, url, path, data, mode="create"))
+    except FileExistsError:
+        pass
+    except (TypeError, ValueError, NotImplementedError):  # knows no such mode
+        if not exists(url):
+            write_whole(url, data)
+    try:
+        return read_whole(url) == data
+    except FileNotFoundError:
+        return False
+
+
+def _create_on_disk(path: str, data: bytes) -> bool:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+    return True
+
+
+def remove(url: str) -> None:
+    """Deletes a file, if it is there."""
+    fs, path = open_fs(url)
+    with suppress(FileNotFoundError):
+        _tried(url, "deleting", lambda: fs.rm_file(path))
+
+
+def put_file(local: str, url: str) -> None:
+    """Uploads a file that is too large to hold, to other places than disks."""
+    fs, path = open_fs(url)
+    _tried(url, "writing", lambda: fs.put_file(local, path))
+
+
+def get_file(url: str, local: str) -> None:
+    """Downloads a file that is too large to hold."""
+    fs, path = open_fs(url)
+    _tried(url, "reading", lambda: fs.get_file(path, local))
+
+
+def remove_tree(url: str) -> None:
+    """Deletes a file or a folder with all that is in it, if it is there."""
+    fs, path = open_fs(url)
+    with suppress(FileNotFoundError):
+        _tried(url, "deleting", lambda: fs.rm(path, recursive=True))
 
 
 @contextmanager
 def writing(url: str) -> Iterator[IO[bytes]]:
-    """A file to write that is too large to hold. On disk it is seen while it grows: tell of it once it is whole."""
+    """A file to write that is too large to hold. On disk it is seen while it grows: tell of it once it is whole.
+
+    Where an exception ends the writing, nothing is left of it.
+    """
     fs, path = open_fs(url)
     with _explained(url, "writing"):
-        if isinstance(fs, LocalFileSystem):
+        local = isinstance(fs, LocalFileSystem)
+        if local:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        with fs.open(path, "wb") as file:
+        file = fs.open(path, "wb")
+        try:
             yield file
+            file.close()
+        except BaseException:
+            _abandon(file, path if local else None)
+            raise
+
+
+def _abandon(file: Any, local: str | None) -> None:
+    """Elsewhere than on disk a file that is closed, and be it by the garbage collector, would be put in its place."""
+    with suppress(Exception):
+        if local is None:
+            file.discard()
+            file.closed = True
+        else:
+            try:
+                file.close()
+            finally:
+                os.unlink(local)
 
 
 def read_lines(url: str) -> Iterator[bytes]:
@@ -98,11 +269,22 @@ def read_lines(url: str) -> Iterator[bytes]:
         yield from file
 
 
+def read_with(url: str, read: Callable[[IO[bytes]], T]) -> T:
+    """What `read` returns of the open file; it may be called several times."""
+    fs, path = open_fs(url)
+
+    def once() -> T:
+        with fs.open(path, "rb") as file:
+            return read(file)
+
+    return _tried(url, "reading", once)
+
+
 def find_files(url: str) -> list[str]:
     """URLs of all files under a folder, sorted; empty where there is none."""
     fs, path = open_fs(url)
     try:
-        return sorted(fs.unstrip_protocol(one) for one in fs.find(path))
+        return sorted(fs.unstrip_protocol(one) for one in _tried(url, "listing", lambda: fs.find(path)))
     except FileNotFoundError:
         return []
 
@@ -110,12 +292,12 @@ def find_files(url: str) -> list[str]:
 def read_whole(url: str) -> bytes:
     """The bytes of a file; FileNotFoundError where there is none."""
     fs, path = open_fs(url)
-    return fs.cat_file(path)
+    return _tried(url, "reading", lambda: bytes(fs.cat_file(path)))
 
 
 def exists(url: str) -> bool:
     fs, path = open_fs(url)
-    return fs.exists(path)
+    return _tried(url, "looking for", lambda: bool(fs.exists(path)))
 
 
 def remove(url: str) -> None:
@@ -139,29 +321,28 @@ def read_json(url: str) -> Any | None:
 
 def list_files(url: str) -> dict[str, int]:
     """Name -> size in bytes of the files directly in a folder; empty where there is no folder."""
-    fs, path = open_fs(url)
-    try:
-        entries = fs.ls(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    entries = _entries(url)
     return {posixpath.basename(e["name"]): int(e["size"] or 0) for e in entries if e["type"] == "file"}
 
 
 def list_folders(url: str) -> list[str]:
     """Names of the folders directly in a folder, sorted."""
+    return sorted(posixpath.basename(e["name"].rstrip("/")) for e in _entries(url) if e["type"] == "directory")
+
+
+def _entries(url: str) -> list[dict[str, Any]]:
     fs, path = open_fs(url)
     try:
-        entries = fs.ls(path, detail=True)
+        return _tried(url, "listing", lambda: list(fs.ls(path, detail=True)))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "directory")
 
 
 def tree_bytes(url: str) -> int:
     """Bytes of all files under a folder."""
     fs, path = open_fs(url)
     try:
-        return int(sum(fs.du(path, total=False).values()))
+        return int(sum(_tried(url, "listing", lambda: fs.du(path, total=False)).values()))
     except FileNotFoundError:
         return 0
 
@@ -178,26 +359,34 @@ def put_folder(local: str, url: str, *, marker: str, done: str) -> None:
         Fatal: something lies at `url` that is neither empty nor a folder with the marker.
     """
     fs, path = open_fs(url)
-    with _explained(url, "writing"):
-        if isinstance(fs, LocalFileSystem):
+    if isinstance(fs, LocalFileSystem):
+        with _explained(url, "writing"):
             _refuse_foreign(url, os.listdir(path) if os.path.isdir(path) else _itself(path), marker)
             _swap_in(local, path)
-            return
-        root = path.strip("/") + "/"
-        old = {one.lstrip("/").removeprefix(root): one for one in fs.find(path) if one.strip("/") + "/" != root}
-        _refuse_foreign(url, old, marker)
-        if done in old:
-            fs.rm(old.pop(done))
-        found = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
-        names = [name.replace(os.sep, "/") for name in found]
-        # the marker first: what a killed upload leaves can then be replaced by the next one
-        fs.put_file(os.path.join(local, marker), posixpath.join(path, marker))
-        others = [name for name in names if name not in (marker, done)]
-        if others:
-            fs.put([os.path.join(local, name) for name in others], [posixpath.join(path, name) for name in others])
-        if stale := [one for name, one in old.items() if name not in names]:
-            fs.rm(stale)
-        fs.put_file(os.path.join(local, done), posixpath.join(path, done))
+        return
+    root = path.strip("/") + "/"
+    before = _tried(url, "listing", lambda: fs.find(path))
+    old = {one.lstrip("/").removeprefix(root): one for one in before if one.strip("/") + "/" != root}
+    _refuse_foreign(url, old, marker)
+
+    def put(name: str) -> None:
+        _tried(url, "writing", lambda: fs.put_file(os.path.join(local, name), posixpath.join(path, name)))
+
+    def clear(names: list[str]) -> None:
+        with suppress(FileNotFoundError):  # all are gone: the answer to an earlier try was lost
+            _tried(url, "deleting", lambda: fs.rm([old.pop(name) for name in names]))
+
+    if done in old:
+        clear([done])
+    found = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
+    names = [name.replace(os.sep, "/") for name in found]
+    put(marker)  # first: what a killed upload leaves can then be replaced by the next one
+    if others := [name for name in names if name not in (marker, done)]:
+        here, there = ([posixpath.join(at, name) for name in others] for at in (local, path))
+        _tried(url, "writing", lambda: fs.put(here, there))
+    if stale := [name for name in old if name not in names]:
+        clear(stale)
+    put(done)
 
 
 def _itself(path: str) -> list[str]:
@@ -215,8 +404,20 @@ def _refuse_foreign(url: str, names: Collection[str], marker: str) -> None:
 def _swap_in(local: str, path: str) -> None:
     fresh, old = f"{path}.{uuid.uuid4().hex}.new", f"{path}.{uuid.uuid4().hex}.old"
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    shutil.copytree(local, fresh)
-    if os.path.exists(path):
-        os.rename(path, old)
-    os.rename(fresh, path)
+    try:
+        _copy_tree(local, fresh)
+        if os.path.exists(path):
+            os.rename(path, old)
+        os.rename(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_tree(local: str, fresh: str) -> None:
+    """shutil's would go on after a disk is full, and not say that it was."""
+    for at, _, files in os.walk(local):
+        into = os.path.join(fresh, os.path.relpath(at, local))
+        os.makedirs(into)
+        for name in files:
+            shutil.copy2(os.path.join(at, name), os.path.join(into, name))

@@ -14,9 +14,8 @@ workers note of rows that end their process (see poison).
 import io
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -246,8 +245,7 @@ def _read_index(parts: tuple[str, ...]) -> pa.Table:
     index = index.append_column("part", pa.array(np.repeat(np.arange(len(parts), dtype=np.int32), lengths)))
     positions = [np.arange(length, dtype=np.int32) for length in lengths]
     index = index.append_column("position", pa.array(np.concatenate(positions)))
-    generations = {match[1] for url in parts if (match := _PART.search(url))}
-    if len(generations) == 1:  # one run tells each id once
+    if pc.count_distinct(index.column(ID)).as_py() == len(index):
         return index
     order = index.select([ID]).append_column("order", pa.array(np.arange(len(index), dtype=np.int64)))
     newest = order.group_by(ID).aggregate([("order", "max")]).column("order_max")
@@ -263,17 +261,13 @@ def write_part(url: str, rows: pa.Table, schema: pa.Schema) -> None:
 
 def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
     """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole."""
-    with _open_part(url) as file:
-        return file.read(columns=list(columns) if columns else None, use_threads=False)
+    return _read(url, lambda file: file.read(columns=list(columns) if columns else None, use_threads=False))
 
 
-@contextmanager
-def _open_part(url: str) -> Iterator[pq.ParquetFile]:
+def _read(url: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
     """ParquetFile, not read_table, which would start a pool of threads and its arenas for each small part."""
-    fs, path = storage.open_fs(url)
     try:
-        with fs.open(path, "rb") as file:
-            yield pq.ParquetFile(file)
+        return storage.read_with(url, lambda file: read(pq.ParquetFile(file)))
     except pa.ArrowInvalid as error:
         raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
 
@@ -290,7 +284,8 @@ def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> 
 
 def _read_positions(url: str, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
     """Rows of one part in the order of `positions`; reads the row groups that hold them and no others."""
-    with _open_part(url) as file:
+
+    def read(file: pq.ParquetFile) -> pa.Table:
         groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(groups)
         group = np.searchsorted(ends, positions, side="right")
@@ -299,6 +294,8 @@ def _read_positions(url: str, positions: np.ndarray, columns: Sequence[str]) -> 
         starts[wanted] = np.cumsum([0, *(groups[i] for i in wanted[:-1])])
         found = file.read_row_groups(wanted.tolist(), columns=list(columns), use_threads=False)
         return found.take(pa.array(starts[group] + positions - (ends[group] - np.asarray(groups)[group])))
+
+    return _read(url, read)
 
 
 def missing_rows(wanted: pa.Table, done: pa.ChunkedArray) -> pa.Table:

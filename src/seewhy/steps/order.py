@@ -1,11 +1,12 @@
 """A study as a whole: all its steps in order, what each would do, and what its workspace holds."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from seewhy import schema, steps, storage
 from seewhy.failure import Fatal
+from seewhy.lease import Lease, hold
 from seewhy.progress import Reporter
 from seewhy.run import Source
 from seewhy.steps import (
@@ -27,12 +28,18 @@ from seewhy.steps.once import forget
 from seewhy.steps.pace import check_prices
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan
+from seewhy.steps.rows import manifest_rows
 from seewhy.study import Study
 from seewhy.table import Table
 
 
 def run_study(study: Study, reporter: Reporter, *, until: str | None = None, only: str | None = None) -> None:
-    """Runs the steps that the study needs, in order; what is done already is told in a line and costs seconds."""
+    """Runs the steps that the study needs, in order; what is done already is told in a line and costs seconds.
+
+    Raises:
+        Fatal: what cannot be run, before anything is written; another run holds the workspace, or nothing can be
+            written there, before anything is paid for; and what the steps raise.
+    """
     forget()
     names = steps.wanted(study)
     for name in (until, only):
@@ -45,8 +52,18 @@ def run_study(study: Study, reporter: Reporter, *, until: str | None = None, onl
     elif until is not None:
         names = names[: names.index(until) + 1]
     check_prices(study, names)  # now, and not when fetch has run for hours
-    for name in names:
-        steps.RUN[name](study, reporter)
+    manifest_rows(study)
+    with holding(study, reporter) as lease:
+        for name in names:
+            lease.at(name)
+            steps.RUN[name](study, reporter)
+
+
+@contextmanager
+def holding(study: Study, reporter: Reporter) -> Iterator[Lease]:
+    """The study's workspace for this run alone, as long as this lasts; see `lease`. For all that writes its tables."""
+    with hold(study.workspace, study=study.title, say=reporter.say) as lease, reporter.checking(lease.check):
+        yield lease
 
 
 def plans(study: Study) -> list[Plan]:

@@ -104,10 +104,9 @@ class FoldFolder:
 
     def drop(self, prefix: str, keep: str | None = None) -> None:
         """Deletes the files and folders whose names begin with `prefix`, but `keep`."""
-        fs, path = storage.open_fs(self.url)
         for name in [*storage.list_folders(self.url), *storage.list_files(self.url)]:
             if name.startswith(prefix) and name != keep:
-                fs.rm(f"{path}/{name}", recursive=True)
+                storage.remove_tree(storage.join(self.url, name))
 
     def _epochs(self) -> list[str]:
         return [name for name in storage.list_folders(self.url) if name.startswith("epoch-")]
@@ -125,7 +124,7 @@ def local_copy(url: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as temporary:
         for name in storage.list_files(url):
-            fs.get_file(f"{path}/{name}", f"{temporary}/{name}")
+            storage.get_file(storage.join(url, name), f"{temporary}/{name}")
         yield Path(temporary)
 
 
@@ -134,10 +133,14 @@ def _fill(url: str, write: Callable[[Path], None]) -> None:
     fs, path = storage.open_fs(url)
     if isinstance(fs, LocalFileSystem):
         shutil.rmtree(path, ignore_errors=True)
-        Path(path).mkdir(parents=True)
-        write(Path(path))
+        try:
+            Path(path).mkdir(parents=True)
+            write(Path(path))
+        except BaseException:  # half a model on a full disk helps nobody
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
         for file in sorted(Path(temporary).iterdir()):
-            fs.put_file(str(file), f"{path}/{file.name}")
+            storage.put_file(str(file), storage.join(url, file.name))

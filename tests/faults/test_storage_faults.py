@@ -1,0 +1,346 @@
+"""Storage that refuses, hangs, loses answers, is full or may not be written: tried again, or a clear end with nothing
+half-written."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from seewhy import lease, storage
+from seewhy.failure import Fatal
+from seewhy.lease import FOLDER
+from seewhy.progress import Reporter
+from seewhy.steps import caption, explain_words, fetch, train_text, training
+from seewhy.steps.items import gather
+from seewhy.steps.once import forget
+from seewhy.steps.order import run_study
+from seewhy.study import Study, load_study
+from seewhy.table import Table, read_part
+from tests.gcs_emulator import CLOSED, FORBIDDEN, HANGS, LOST, UNAVAILABLE, disturbed, emulated
+from tests.train.encoders import save_tiny_bert
+
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture
+def url(bucket: str, tmp_path: Path) -> str:
+    return f"{bucket}/{tmp_path.name}"
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """So long gcsfs waits for an answer, and raises then what it does not try again."""
+    before = dict(fsspec.config.conf["gs"])
+    fsspec.config.conf["gs"] = {**before, "requests_timeout": seconds}
+    try:
+        yield
+    finally:
+        fsspec.config.conf["gs"] = before
+
+
+def held(url: str) -> dict[str, bytes]:
+    fs, path = storage.open_fs(url)
+    return {one.removeprefix(f"{path}/"): fs.cat_file(one) for one in sorted(fs.find(path))}
+
+
+ACTS: dict[str, tuple[Callable[[str], Any], Any]] = {
+    "write_whole": (lambda url: storage.write_whole(f"{url}/written", b"written"), None),
+    "create": (lambda url: storage.create(f"{url}/created", b"mine"), True),
+    "create what is there": (lambda url: storage.create(f"{url}/there", b"mine"), False),
+    "remove": (lambda url: storage.remove(f"{url}/old"), None),
+    "read_whole": (lambda url: storage.read_whole(f"{url}/there"), b"there"),
+    "read_with": (lambda url: storage.read_with(f"{url}/there", lambda file: file.read()), b"there"),
+    "read what is not there": (lambda url: storage.read_json(f"{url}/lost"), None),
+    "exists": (lambda url: storage.exists(f"{url}/there"), True),
+    "list_files": (lambda url: storage.list_files(f"{url}/folder"), {"a": 1}),
+}
+"""What is done, and what it gives."""
+WRITES = ["write_whole", "create", "create what is there", "remove"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [(UNAVAILABLE, list(ACTS)), (CLOSED, ["write_whole", "read_whole"]), (LOST, WRITES)]
+)
+def test_what_befalls_one_request_is_not_noticed(url: str, kind: str, names: list[str]) -> None:
+    for name in ("there", "old", "folder/a"):
+        storage.write_whole(f"{url}/{name}", name[-5:].encode() if name != "folder/a" else b"a")
+    for name in names:
+        act, expected = ACTS[name]
+        with disturbed(1.0, kinds=[kind], at_most=1) as faults:
+            assert act(url) == expected, name
+        assert faults.hit == 1
+    there = {"there": b"there", "folder/a": b"a"} | ({} if "remove" in names else {"old": b"old"})
+    made = {"written": b"written"} | ({"created": b"mine"} if "create" in names else {})
+    assert held(url) == there | made
+
+
+def test_a_folder_is_replaced_whole_though_every_third_request_fails(url: str, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        for name in ("marker", "done", "a/1", "a/2", text):
+            (tmp_path / text / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / text / name).write_text(text)
+    storage.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
+    with disturbed(0.3, seed=3) as faults:
+        storage.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
+    assert faults.hit >= 3
+    assert held(url) == dict.fromkeys(["a/1", "a/2", "done", "marker", "two"], b"two")
+
+
+def test_a_request_that_hangs_is_given_up_and_made_again(
+    url: str, bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.write_whole(f"{url}/a", b"a")
+    fs, _ = storage.open_fs(url)
+    assert (fs.requests_timeout.sock_read, fs.requests_timeout.total) == (60, 900)
+    monkeypatch.setattr(storage, "_SILENCE_SEC", 0.4)
+    with disturbed(1.0, kinds=[HANGS], hang_sec=2.0, at_most=1) as faults:
+        assert storage.read_whole(f"{url}/a") == b"a"  # gcsfs itself asks again after silence
+    assert faults.hit == 1
+    assert not [one for one in caplog.records if one.name == "seewhy.storage"]
+    with patience(0.4), disturbed(1.0, kinds=[HANGS], hang_sec=2.0, at_most=2) as faults:
+        storage.write_whole(f"{url}/b", b"b")  # and after the whole time is over it does not
+    assert faults.hit == 2
+    assert len([one for one in caplog.records if one.name == "seewhy.storage"]) == 2
+    assert held(url) == {"a": b"a", "b": b"b"}
+
+
+def test_what_never_works_ends_with_a_message_and_nothing_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "GIVE_UP_SEC", 2.0)
+    storage.write_whole(f"{url}/a", b"a")
+    with patience(0.3), disturbed(1.0, kinds=[HANGS], hang_sec=1.0) as faults:
+        with pytest.raises(Fatal, match=rf"writing {url}/b failed again and again .*run again to go on"):
+            storage.write_whole(f"{url}/b", b"b" * 100_000)
+        with pytest.raises(Fatal, match=rf"reading {url}/a failed"):
+            storage.read_whole(f"{url}/a")
+        with pytest.raises(Fatal, match=rf"listing {url} failed"):
+            storage.list_files(url)
+        with pytest.raises(Fatal, match=rf"looking for {url}/a failed"):
+            storage.exists(f"{url}/a")
+    assert faults.hit >= 8
+    assert held(url) == {"a": b"a"}
+
+
+def test_what_is_no_fault_of_the_networks_is_not_tried_again(url: str) -> None:
+    with disturbed(1.0, kinds=[FORBIDDEN]) as faults, pytest.raises(Fatal, match=rf"not allowed while writing {url}/a"):
+        storage.write_whole(f"{url}/a", b"a")
+    assert faults.hit == 1
+    with disturbed(1.0, kinds=[FORBIDDEN]) as faults, pytest.raises(Fatal, match=rf"not allowed while reading {url}/a"):
+        storage.read_whole(f"{url}/a")
+    assert faults.hit == 1
+    with pytest.raises(Fatal, match=r"nothing can be written to gs://no-such-bucket/a: is there such a bucket\?"):
+        storage.write_whole("gs://no-such-bucket/a", b"a")
+    with pytest.raises(FileNotFoundError):
+        storage.read_whole(f"{url}/a")
+    assert held(url) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (503, True),
+        (429, True),
+        (400, False),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (FileNotFoundError("a"), False),
+        (ValueError("a"), False),
+    ],
+)
+def test_what_may_pass_is_told_by_type_and_status(error: Exception | int, passes: bool) -> None:
+    from gcsfs.retry import HttpError  # which must not be imported before seewhy.storage has set it up
+
+    found = HttpError({"code": error, "message": "no"}) if isinstance(error, int) else error
+    assert storage._may_pass(found) is passes
+
+
+def test_of_a_writing_that_an_error_ends_nothing_is_left(url: str, tmp_path: Path) -> None:
+    for place in (url, str(tmp_path)):
+        with storage.writing(f"{place}/whole.jsonl") as file:
+            file.write(b"whole\n")
+        with pytest.raises(KeyError):
+            write_half(f"{place}/half.jsonl")
+    assert held(url) == {"whole.jsonl": b"whole\n"}
+    assert [one.name for one in tmp_path.iterdir()] == ["whole.jsonl"]
+
+
+def write_half(url: str) -> None:
+    with storage.writing(url) as file:
+        file.write(b"half\n" * 2_000_000)  # more than gcsfs keeps before it begins to upload
+        raise KeyError("over")
+
+
+COUNT = 40
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    lines = [["image", "score"]]
+    for number in range(COUNT):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append([f"{number}.png", str(number % 7)])
+    with open(tmp_path / "films.csv", "w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    save_tiny_bert(tmp_path / "encoder", positions=256)
+    return tmp_path
+
+
+def study_of(home: Path, workspace: str, name: str = "study.yaml", **sections: Any) -> Study:
+    small = {"workers": 1, "cpus_per_worker": 0.5, "rows_per_block": 4}
+    value = {
+        "title": "Films",
+        "workspace": workspace,
+        "manifest": {"path": "films.csv", "image": "image", "target": "score"},
+        "fetch": {"resources": small},
+        "caption": {"backend": "fake", "resources": small},
+        "train_text": {"encoder": "./encoder", "epochs": 2, "folds": 2, "launcher": "here"},
+        "explain_words": {"max_evals": 8, "sample": 12, "resources": small},
+        "probe": {"min_texts": 2},
+        **sections,
+    }
+    (home / name).write_text(yaml.safe_dump(value))
+    forget()
+    return load_study(str(home / name))
+
+
+def rows(table: Table) -> list[dict[str, Any]]:
+    """All rows that lie in the parts, whether they count or not: one that is doubled is here twice."""
+    found = (row for part in table.parts() for row in read_part(part, None).to_pylist())
+    return sorted(found, key=lambda row: row["id"])
+
+
+def all_rows(study: Study) -> dict[str, Any]:
+    items = gather(study, step="test")
+    where = train_text.folder(study, items)
+    return {
+        "fetch": rows(fetch.table(study)),
+        "caption": rows(caption.table(study)),
+        "train_text": training.read_table(where, "predictions").to_pylist(),
+        "explain_words": rows(explain_words.table(study, items)),
+    }
+
+
+@pytest.mark.slow
+def test_a_study_does_not_notice_that_one_request_in_twenty_fails(ray_cluster: None, home: Path) -> None:
+    """On a bucket of its own, whose faults only the study's processes meet."""
+    alone = study_of(home, str(home / "alone"), "alone.yaml")
+    run_study(alone, QUIET)
+    expected = all_rows(alone)
+    assert [len(one) for one in expected.values()] == [COUNT, COUNT, COUNT, 12]
+
+    with emulated("faulty") as bucket:
+        study = study_of(home, f"{bucket}/films")
+        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        env["FSSPEC_GS"] = json.dumps({"requests_timeout": 5})
+        command = [sys.executable, "-m", "seewhy.cli", "run", str(home / "study.yaml"), "--quiet"]
+        kinds = [UNAVAILABLE, HANGS, CLOSED, LOST]
+        with disturbed(0.05, kinds=kinds, seed=1, hang_sec=7.0) as faults:
+            subprocess.run(command, env=env, check=True, timeout=400)
+        assert faults.seen["requests"] > 150
+        assert min(faults.seen[kind] for kind in kinds) >= 1
+        assert faults.hit >= 8
+        assert all_rows(study) == expected
+        names = [storage.find_files(one) for one in (f"{bucket}/films", str(home / "alone"))]
+        bare = [{one.split("/", 4)[4] if "gs:" in one else one.split("/alone/")[1] for one in found} for found in names]
+        assert {one for one in bare[0] if not one.startswith(("report/", "_lease/"))} == {
+            one for one in bare[1] if not one.startswith(("report/", "_lease/"))
+        }
+
+
+@contextmanager
+def disk(path: Path, size: str) -> Iterator[Path]:
+    """A disk of its own, so small that it can be filled."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(path: Path, *, but_bytes: int) -> Path:
+    """A file that takes all the room that there is but some."""
+    facts = os.statvfs(path)
+    ballast = path / "ballast"
+    ballast.write_bytes(b"x" * (facts.f_bavail * facts.f_frsize - but_bytes))
+    return ballast
+
+
+def test_a_full_disk_ends_the_run_with_nothing_half_written_and_more_room_lets_it_go_on(
+    ray_cluster: None, home: Path
+) -> None:
+    with disk(home / "disk", "2m") as small:
+        study = study_of(home, str(small / "out"), path="words")
+        run_study(study, QUIET, until="fetch")
+        ballast = fill(small, but_bytes=40_000)
+        with pytest.raises(Fatal, match=r"no space left while writing .*: free some or choose another workspace"):
+            run_study(study, QUIET)
+        table = caption.table(study)
+        written = rows(table)  # each part that is there is whole
+        assert 0 < len(written) < COUNT
+        assert table.done_mark() is None
+        assert not list(small.rglob("*.tmp"))
+        ballast.unlink()
+        run_study(study, QUIET)
+        alone = study_of(home, str(home / "alone"), "alone.yaml", path="words")
+        run_study(alone, QUIET)
+        assert rows(table) == rows(caption.table(alone))
+        assert len(rows(table)) == COUNT
+        assert rows(fetch.table(study)) == rows(fetch.table(alone))
+        assert (small / "out/report/index.html").exists()
+
+
+def test_a_disk_that_is_full_when_the_run_begins_is_told_before_anything_is_done(ray_cluster: None, home: Path) -> None:
+    with disk(home / "disk", "64k") as small:
+        study = study_of(home, str(small / "out"), path="words")
+        (small / "out" / FOLDER).mkdir(parents=True)
+        fill(small, but_bytes=0)
+        with pytest.raises(Fatal, match=rf"no space left while writing .*{FOLDER}/000001.json"):
+            run_study(study, QUIET)
+        assert sorted(one.name for one in small.rglob("*")) == sorted(["ballast", "out", FOLDER])
+
+
+def test_a_report_that_finds_no_room_leaves_the_old_one(home: Path) -> None:
+    for text, size in (("one", 10_000), ("two", 120_000)):
+        for name in ("marker", "done", "index.html", "items/1.html"):
+            (home / text / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / text / name).write_text(text * (size // 12))
+    with disk(home / "disk", "80k") as small:
+        storage.put_folder(str(home / "one"), str(small / "report"), marker="marker", done="done")
+        before = held(str(small))
+        assert len(before) == 4
+        with pytest.raises(Fatal, match="no space left while writing"):
+            storage.put_folder(str(home / "two"), str(small / "report"), marker="marker", done="done")
+        assert held(str(small)) == before
+
+
+def test_a_lease_is_let_go_on_a_full_disk(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", "64k") as small:
+        with lease.hold(str(small / "out"), study="Films"):
+            fill(small, but_bytes=0)
+        assert storage.list_files(str(small / "out" / FOLDER)) == {}
+
+
+def test_a_workspace_that_may_not_be_written_is_told_before_anything_is_done(ray_cluster: None, home: Path) -> None:
+    with disk(home / "disk", "1m") as small:
+        (small / "out").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        study = study_of(home, str(small / "out"), path="words")
+        with pytest.raises(Fatal, match=rf"not allowed while writing .*/out/{FOLDER}.*: Read-only file system"):
+            run_study(study, QUIET)
+        assert list((small / "out").iterdir()) == []
+        for name in os.listdir(home):  # nothing was written anywhere else
+            assert name in ("disk", "encoder", "films.csv", "study.yaml") or name.endswith(".png")
