@@ -300,13 +300,6 @@ def exists(url: str) -> bool:
     return _tried(url, "looking for", lambda: bool(fs.exists(path)))
 
 
-def remove(url: str) -> None:
-    """Removes a file; there may be none."""
-    fs, path = open_fs(url)
-    with suppress(FileNotFoundError), _explained(url, "removing"):
-        fs.rm_file(path)
-
-
 def write_json(url: str, value: Any) -> None:
     write_whole(url, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
