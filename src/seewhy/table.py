@@ -7,18 +7,20 @@
         _done.json                      written last; reconciles rows in = ok + rejected + failed
 
 A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on
-the same name. Where an id stands in several parts, the newest generation holds.
+the same name. Where an id stands in several parts, the newest generation holds. Pages carry checksums, and so does the
+footer, in a seal before it: a part that storage has changed is an error, and never other rows.
 """
 
 import io
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +34,9 @@ from seewhy.schema import ERROR_KIND, ID, REASON
 
 _GROUP_BYTES = 1 << 20  # of a row group: one image can be read without all others of its part
 _INDEX_THREADS = 16  # opening parts on object storage is all waiting
+_SEAL = b"seewhy 1"
+_TAIL_BYTES = 8  # the footer's length and PAR1
+_FOOTER_READ = 1 << 16  # what Arrow reads of a file to begin with
 _PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
 
 
@@ -107,10 +112,16 @@ class Table:
         if len(set(ids)) != len(ids):
             raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
         buffer = io.BytesIO()
-        pq.write_table(rows.cast(self.schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
+        pq.write_table(
+            rows.cast(self.schema),
+            buffer,
+            compression="zstd",
+            row_group_size=_group_rows(rows),
+            write_page_checksum=True,
+        )
         named = ids if block is None else block.to_pylist()
         url = storage.join(self.url, _part_name(named, generation))
-        storage.write_whole(url, buffer.getvalue())
+        storage.write_whole(url, _sealed(buffer.getvalue()))
         return url
 
     def committed(self, ids: pa.ChunkedArray, *, generation: int) -> pa.ChunkedArray | None:
@@ -266,9 +277,43 @@ def _open_part(url: str) -> Iterator[pq.ParquetFile]:
     fs, path = storage.open_fs(url)
     try:
         with fs.open(path, "rb") as file:
-            yield pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
+            _check_seal(file)
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # storage's own; Arrow's have no number
+            raise
         raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
+
+
+def _sealed(part: bytes) -> bytes:
+    """Parquet knows checksums of pages and none of the footer, which says where pages lie and what they are.
+
+    Readers find the footer by its length from the end of the file, so there is room for one before it.
+    """
+    at = len(part) - _TAIL_BYTES - int.from_bytes(part[-8:-4], "little")
+    return b"".join((part[:at], _SEAL, xxhash.xxh3_64_digest(part[at:]), part[at:]))
+
+
+def _check_seal(file: IO[bytes]) -> None:
+    """Raises ValueError where the footer is not the one that was sealed. Parts of old have no seal.
+
+    What is read here ParquetFile reads again, in the same piece, which files on object storage have kept.
+    """
+    size = file.seek(0, os.SEEK_END)
+    tail = _last(file, size, _FOOTER_READ)
+    footer = _TAIL_BYTES + int.from_bytes(tail[-8:-4], "little")
+    seal = footer + len(_SEAL) + 8
+    if seal > size:
+        return
+    if seal > len(tail):
+        tail = _last(file, size, seal)
+    if tail[-seal:].startswith(_SEAL) and tail[-footer - 8 : -footer] != xxhash.xxh3_64_digest(tail[-footer:]):
+        raise ValueError("its footer was changed")
+
+
+def _last(file: IO[bytes], size: int, count: int) -> bytes:
+    file.seek(max(0, size - count))
+    return file.read(count)
 
 
 def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
