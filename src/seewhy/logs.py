@@ -40,7 +40,7 @@ def begin(*, study: str, workspace: str) -> None:
     if not structured():
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_Formatter())  # type: ignore[arg-type]
     for name in ("", "ray", "ray.data", "ray.train"):
         logging.getLogger(name).handlers = [handler] if not name else []
         logging.getLogger(name).propagate = True
@@ -99,18 +99,21 @@ def progress(outcomes: Mapping[str, int], *, rows: int, rate: float) -> dict[str
     return {"rows": rows, "rate": round(rate, 3), "failures": failures}
 
 
-class _Formatter(logging.Formatter):
-    """Of Python's logging, whose handlers take nothing else."""
+class _Formatter:
+    """Makes such lines of what Python's logging hands it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        level = (
-            "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
-        )
-        line = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"), "level": level}
-        return json.dumps(
-            {**line, **_about, "job": _job(), "stage": None, "message": super().format(record), "logger": record.name},
-            default=str,
-        )
+        level = "warning" if record.levelno >= logging.WARNING else "info"
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": "error" if record.levelno >= logging.ERROR else level,
+            **_about,
+            "job": _job(),
+            "stage": None,
+            "message": logging.Formatter().format(record),
+            "logger": record.name,
+        }
+        return json.dumps(line, default=str)
 
 
 def _job() -> str:
