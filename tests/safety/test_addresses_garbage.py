@@ -93,10 +93,13 @@ class Redirects(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1  # type: ignore[attr-defined]
-        to = self.path.partition("/to/")[2]
-        self.send_response(302 if to else 404)
-        if to:
-            where = base64.urlsafe_b64decode(to).replace(b"\r", b" ").replace(b"\n", b" ")
+        try:
+            where = base64.urlsafe_b64decode(self.path.partition("/to/")[2])
+        except ValueError:
+            where = b""  # a redirect that was joined to the path of the one before
+        where = where.replace(b"\r", b" ").replace(b"\n", b" ")
+        self.send_response(302 if where else 404)
+        if where:
             self._headers_buffer.append(b"Location: " + where + b"\r\n")  # type: ignore[attr-defined]
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -145,7 +148,7 @@ def test_no_spelling_and_no_detour_reaches_a_refused_address(server: Any, exampl
     port = server.server_address[1]
     names = Turncoats()
     stage = Fetch(
-        allow_private=[ALLOWED], resolver=names, tries=2, backoff_sec=0.001, connect_timeout_sec=2, timeout_sec=5,
+        allow_private=[ALLOWED], resolver=names, tries=2, backoff_sec=0.001, connect_timeout_sec=0.5, timeout_sec=2,
         dns_cache_sec=0,
     )  # fmt: skip
     hosts = st.tuples(st.sampled_from(HOST_IN_URL), spelt())
@@ -216,7 +219,7 @@ def test_no_path_leads_out_of_its_root(tmp_path: Path, examples: int) -> None:
         with watched(at_most_sec=5) as seen:
             found = read_local("/".join([head, *below]), roots=[str(inside)], max_bytes=100)
         assert seen.changed == set()
-        assert all(path.startswith(f"{os.path.realpath(inside)}/") for path in seen.opened)
+        assert all(f"{path}/".startswith(f"{os.path.realpath(inside)}/") for path in seen.opened)
         read.add(found if isinstance(found, bytes) else found.reason)
         assert isinstance(found, Failure) or found == b"mine"
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ SMALL = {"cpus_per_worker": 0.5, "rows_per_block": 13}
 
 
 @pytest.fixture(scope="module")
-def report(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def report(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the report, of classes that are formulas, on captions by the hostile service."""
     home = tmp_path_factory.mktemp("hostile")
     stub = hostile_stub()
@@ -63,7 +62,7 @@ def report(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     run_study(loaded, Reporter(quiet=True))
     assert caption.table(loaded).counts().ok == COUNT
     stub.close()
-    yield home / "out" / "report"
+    return home / "out" / "report"
 
 
 @pytest.mark.ray

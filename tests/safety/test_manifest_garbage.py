@@ -184,12 +184,12 @@ def test_parquet_of_any_types(tmp_path: Path, image: str) -> None:
 
 
 def test_texts_that_a_writer_called_bytes_are_texts(tmp_path: Path) -> None:
-    far = pa.array([2**62] * 2, pa.timestamp("us"))
+    far = pa.array([320_000_000_000] * 2, pa.timestamp("s"))
     table = pa.table({"image": [b"a.png", b"b.png"], "target": [1, 2], "when": far})
     pq.write_table(table, tmp_path / "m.parquet")
     rows = read_manifest(str(tmp_path / "m.parquet"), target="target", image="image", keep=["when"]).table
     assert rows["source"].to_pylist() == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    assert rows["when"].to_pylist()[0].startswith("148108-")  # past the years of Python's own dates
+    assert rows["when"].to_pylist()[0].startswith("12110-")  # past the years of Python's own dates
 
 
 @pytest.mark.parametrize("name", ["x\0.csv", "x" * 300 + ".csv", "m.csv/below.csv", "."])
@@ -211,8 +211,9 @@ def test_half_a_gzip_is_no_manifest_and_a_bomb_is_not_unpacked(tmp_path: Path, m
     with gzip.open(bomb, "wb") as file:
         for _ in range(300):
             file.write(bytes(1 << 20))
+    path = written(tmp_path / "bomb.csv.gz", bomb.getvalue())
     with watched() as seen, pytest.raises(Fatal, match="unpacks to more than 100 times"):
-        read_manifest(written(tmp_path / "bomb.csv.gz", bomb.getvalue()), target="target", image="image")
+        read_manifest(path, target="target", image="image")
     assert seen.changed == set()
 
 

@@ -151,7 +151,7 @@ HEAD = "title: t\nworkspace: out\nmanifest: {path: m.csv, image: i, target: t}\n
         (HEAD + "question: !mine x", "is no plain value"),
         (HEAD + 'question: "\\ud800"', r"'\\ud800' is no character"),
         (HEAD + 'question: "a\\0b"', r"'\\x00' is no character"),
-        (HEAD + "limit: " + "1:59" * 40, "a number of 160 digits"),
+        (HEAD + "limit: 1" + ":59" * 40, "a number of 121 digits"),
         (HEAD + "limit: 0x" + "f" * 100_000, "digits, allowed are 50"),
         (HEAD + "limit: !!int x", "not what its tag says|invalid literal"),
         (HEAD + "limit: !!int ''", "not what its tag says"),
