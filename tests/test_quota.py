@@ -128,6 +128,7 @@ def test_services_have_limits_of_their_own_and_one_budget(ray_cluster: None, tmp
         with pytest.raises(OutOfBudget):
             asyncio.run(once(cheap))
         assert state_of("two")["spent_usd"] == pytest.approx(0.01)
+        assert state_of("two")["costs_usd"] == pytest.approx({"earlier runs": 0.0, "a": 0.004, "b": 0.006})
         assert set(state_of("two")["services"]) == {"a", "b"}
 
 

@@ -1,7 +1,8 @@
 """Logs for machines: each line one JSON object, that tells which study, stage and job it is of.
 
 Inside a job of Ray's, or where SEEWHY_LOG is ``json``, they go to standard error, beside the lines for people, which go
-to standard output then. SEEWHY_LOG=plain leaves them out. The driver's and the workers' lines have the same fields:
+to standard output then. SEEWHY_LOG=plain leaves them out. Programs beside us, such as Ray's core, may write lines of
+their own there: ours begin with a brace. The driver's and the workers' have the same fields:
 
     time, level      of day in UTC; info, warning or error
     study, workspace its title and where it lies

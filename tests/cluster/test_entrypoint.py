@@ -7,8 +7,10 @@ study waits for it. GPUs and memory are what Ray is told, so the study's own `re
 import csv
 import io
 import json
+import re
 import shlex
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,8 +22,9 @@ import yaml
 from PIL import Image
 
 from seewhy import storage
-from seewhy.metrics import ROWS
+from seewhy.metrics import COST, ROWS
 from tests.cluster.manifests import CLUSTER, ROOT, Document, documents, groups, needs_kubectl
+from tests.cluster.spending_job import CALLS
 from tests.cluster.test_fit import CLUSTER_FILE, JOB_FILE, autoscaling, in_project
 from tests.ray_head import BIN, Head, ask, read, running_head
 from tests.train.encoders import save_tiny_bert
@@ -62,6 +65,56 @@ def test_who_has_no_token_is_refused(head: Head) -> None:
         timeout=60,
     )
     assert asked.returncode != 0
+
+
+DRIVER = "import ray; ray.init(address={address!r}, log_to_driver=False); print('in', len(ray.nodes()))"
+
+
+@pytest.mark.parametrize(
+    ("way", "known", "comes_in"),
+    [
+        ("127.0.0.1:{port}", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"}, False),
+        ("127.0.0.1:{port}", {"RAY_AUTH_MODE": "disabled"}, False),
+        ("127.0.0.1:{port}", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}, True),
+        ("ray://127.0.0.1:{client}", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"}, False),
+        ("ray://127.0.0.1:{client}", {"RAY_AUTH_MODE": "disabled"}, False),
+    ],
+)
+def test_a_driver_needs_the_token_too(head: Head, way: str, known: dict[str, str], comes_in: bool) -> None:
+    """Past the job server, at the ports by which drivers and clients come in, anybody could run anything as well."""
+    address = way.format(port=head.port, client=head.client_port)
+    env = {name: value for name, value in head.env.items() if not name.startswith("RAY_AUTH")} | known
+    env |= {"HOME": str(head.folder), "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # where no token lies
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER.format(address=address)], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode == 0, "in 1" in done.stdout) == (comes_in, comes_in), done.stdout + done.stderr
+    if not comes_in:
+        assert re.search("(?i)unauthenticated|token|authentication", done.stdout + done.stderr)
+
+
+def test_a_job_tells_machines_what_it_does_and_what_it_cost(head: Head, tmp_path: Path) -> None:
+    ledger = tmp_path / "spent.json"
+    name = submitted(head, f"{sys.executable} -m tests.cluster.spending_job {ledger}")
+    until = time.monotonic() + 240
+    while state(head, name) not in ENDED:
+        assert time.monotonic() < until, said(head, name)
+        time.sleep(0.5)
+    assert state(head, name) == "SUCCEEDED", said(head, name)
+    told = [json.loads(line) for line in said(head, name).splitlines() if line.startswith("{")]
+    assert {(line["job"], line["study"], line["stage"]) for line in told} == {(name, "Spending", "caption")}
+    assert [line["rows"] for line in told] == [0, 5]
+    assert "spent 0.0050" in said(head, name)
+    assert json.loads(ledger.read_text())["at_most_usd"] == pytest.approx(0.005)
+
+    def costs() -> dict[str, float]:
+        shown = {line: value for line, value in metrics(head).items() if line.startswith(f"ray_{COST}{{")}
+        return {service: value for line, value in shown.items() for service in CALLS if f'service="{service}"' in line}
+
+    while sum(costs().values()) < 0.0049:
+        assert time.monotonic() < until, metrics(head)
+        time.sleep(0.5)
+    assert costs() == pytest.approx({service: 0.001 * calls for service, calls in CALLS.items()})
 
 
 def small_study(folder: Path) -> Document:

@@ -104,7 +104,7 @@ def test_anything_at_any_key(tmp_path: Path, examples: int) -> None:
 
     check()
     for key in KEYS:
-        for value in (None, {"a": [1]}, ["x", "x"], 10**30, -1, float("nan"), "\0", "9" * 5000):
+        for value in ({"a": [1]}, ["x", "x"], -1):
             study = looked_at(tmp_path / "study.yaml", yaml.safe_dump(set_at(GOOD, key, value)))
             met.setdefault(key, set()).add(study is not None)
     assert all(False in met[key] for key in KEYS), "a key that takes anything"

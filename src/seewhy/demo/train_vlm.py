@@ -195,7 +195,8 @@ def train_answers(start: Path, folder: Path, *, seed: int, pictures: int, steps:
 
 def print_figures(folder: Path, *, seed: int) -> None:
     """What the model in `folder` makes of 500 fresh posters and 500 fresh photos."""
-    model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    model = Blip2ForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     fresh = draw_pool(500, np.random.default_rng(seed))
     print("posters", figures_line(gate(model, processor.tokenizer, *fresh)), flush=True)
     print("photos", figures_line(photo_gate(model, processor, count=500, seed=seed)), flush=True)
