@@ -7,7 +7,7 @@ JOBS ?= 2
 # Which tests: all, or those that an expression of pytest's markers lets through.
 MARKS ?=
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test lint check audit bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/seewhy demo
@@ -21,8 +21,15 @@ lint: $(VENV)/installed-check
 	$(BIN)/mypy
 
 # What a change is checked by on the way: the quick tests alone.
-check: lint
+check: lint audit
 	$(BIN)/python -m pytest -m "not ray and not browser and not slow and not long"
+
+# Known vulnerabilities of the pinned dependencies. pip-audit lives in an environment of its own, so that what it needs
+# is not among what it looks at; without a network it cannot be asked, and that is said.
+audit: $(VENV)/bin/python
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/python -m pip install --quiet pip-audit; } || true
+	$(VENV)/bin/python .ci/audit.py $(VENV)/audit/bin/pip-audit
 
 # img2dataset pins other versions than ours, so what fetch is measured beside lives in an environment of its own.
 bench: $(VENV)/installed-test $(VENV)/beside/bin/img2dataset

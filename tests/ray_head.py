@@ -35,6 +35,7 @@ class Head:
 
     Attributes:
         address: of its dashboard and job server.
+        client_port: for ``ray://``.
         metrics_ports: on which its nodes show their metrics.
         env: the environment to reach it in; every process of it has the same.
     """
@@ -43,6 +44,7 @@ class Head:
     env: dict[str, str]
     port: int
     folder: Path
+    client_port: int
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     metrics_ports: list[int] = field(default_factory=list)
 
@@ -112,7 +114,7 @@ def running_head(
         "include-dashboard": "true",
         "temp-dir": folder,
     }
-    head = Head(f"http://127.0.0.1:{dashboard}", env, port, folder, metrics_ports=[metrics])
+    head = Head(f"http://127.0.0.1:{dashboard}", env, port, folder, client, metrics_ports=[metrics])
     try:
         head.start("head", {**options, **own}, "--head")
         _wait(head)

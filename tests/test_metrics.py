@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from seewhy import metrics, schema
-from seewhy.metrics import ROWS, SECONDS, TOKENS, Meter
+from seewhy.metrics import COST, ROWS, SECONDS, TOKENS, Meter, Spending
 
 DASHBOARD = Path(__file__).parents[1] / "cluster" / "grafana" / "seewhy.json"
 Told = list[tuple[str, float, dict[str, str]]]
@@ -77,6 +77,7 @@ def test_without_a_cluster_nobody_is_told() -> None:
     meter = Meter("fetch")
     meter.mark("wait")
     assert meter.rows({"ok": 1}) == {"ok": 1}
+    Spending().tell({"openai m": 0.5})
 
 
 def expressions() -> dict[str, str]:
@@ -98,10 +99,10 @@ def test_the_dashboard_shows_what_is_counted() -> None:
             labels = set(re.findall(r"(\w+)!?=~?", tags)) - {"ray_io_cluster"}
             by = {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
             if name.startswith("seewhy_"):
-                counter = name.removesuffix("_total")
-                assert name == f"{counter}_total", title
-                assert labels | by <= {"stage", *metrics._TAGS[counter]}, title
-                shown.add(counter)
+                own = name.removesuffix("_total")
+                assert name == (own if own == COST else f"{own}_total"), title
+                assert labels | by <= ({"service"} if own == COST else {"stage", *metrics._TAGS[own]}), title
+                shown.add(own)
             else:
                 assert f'"{name}"' in agent, title
-    assert shown == {ROWS, TOKENS, SECONDS}
+    assert shown == {ROWS, TOKENS, SECONDS, COST}

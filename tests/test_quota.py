@@ -128,6 +128,7 @@ def test_services_have_limits_of_their_own_and_one_budget(ray_cluster: None, tmp
         with pytest.raises(OutOfBudget):
             asyncio.run(once(cheap))
         assert state_of("two")["spent_usd"] == pytest.approx(0.01)
+        assert state_of("two")["costs_usd"] == pytest.approx({"earlier runs": 0.0, "a": 0.004, "b": 0.006})
         assert set(state_of("two")["services"]) == {"a", "b"}
 
 
@@ -151,7 +152,7 @@ def test_what_was_spent_before_there_was_a_budget_counts(ray_cluster: None, tmp_
 def test_jobs_and_calls_are_paid_from_one_budget(ray_cluster: None, tmp_path: Path) -> None:
     """Of 0.01 USD a job sets aside 0.007: two calls of 0.001 fit beside it, and none more until it cost 0.002."""
     url = str(tmp_path / "spent.json")
-    purse = SharedPurse(name="both", ledger=url, budget_usd=0.01)
+    purse = SharedPurse(name="both", service="batch", ledger=url, budget_usd=0.01)
 
     async def call() -> None:
         quota = Quota(name="both", service="a", budget_usd=0.01, price=Price(0.0, 10.0), ledger=url)
@@ -177,7 +178,7 @@ def test_a_job_outlives_the_desk_that_set_its_money_aside(ray_cluster: None, tmp
     import ray
 
     url = str(tmp_path / "spent.json")
-    purse = SharedPurse(name="long", ledger=url, budget_usd=0.01)
+    purse = SharedPurse(name="long", service="batch", ledger=url, budget_usd=0.01)
     with desk("long"):
         assert purse.set_aside("job", 0.007) is None
         ray.kill(ray.get_actor(desk_name("long"), namespace=NAMESPACE))
@@ -257,7 +258,7 @@ def test_a_ledger_that_cannot_be_read_stops_the_job(ray_cluster: None, tmp_path:
     with pytest.raises(Fatal, match=r"spent\.json.* is no ledger"):
         asyncio.run(asyncio.wait_for(quota.begin(1), 120))
     with pytest.raises(Fatal, match=r"spent\.json.* is no ledger"):
-        SharedPurse(name="illegible", ledger=str(url)).set_aside("job", 1.0)
+        SharedPurse(name="illegible", service="batch", ledger=str(url)).set_aside("job", 1.0)
 
 
 def test_two_clusters_on_one_workspace_share_its_budget(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
-from seewhy import storage
+from seewhy import logs, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.study import Study, load_study, read_changes
@@ -41,12 +41,9 @@ def run(
     """Run a study. What is there already is not done again; what was killed goes on where it was."""
     from seewhy.steps.order import run_study
 
-    run_study(
-        load_study(path, limit=limit, changed=read_changes(changes or [])),
-        Reporter(quiet=quiet),
-        until=until,
-        only=only,
-    )
+    study = load_study(path, limit=limit, changed=read_changes(changes or []))
+    logs.begin(study=study.title, workspace=study.workspace)
+    run_study(study, Reporter(quiet=quiet), until=until, only=only)
 
 
 @app.command()
@@ -219,7 +216,9 @@ def stop_on_fatal() -> Iterator[None]:
     try:
         yield
     except Fatal as error:
-        print(f"seewhy: {error}", file=sys.stderr)
+        print(f"seewhy: {error}", file=sys.stdout if logs.structured() else sys.stderr, flush=True)
+        if logs.structured():
+            logs.log("error", str(error), None)
         sys.exit(1)
 
 
@@ -237,6 +236,7 @@ def run_job(about: str | None, step: Callable[[Study, Reporter], None]) -> None:
                 f"the workspace {study.workspace} lies in the job's own copy of the working directory and would be "
                 "lost with it: give an absolute path or a URL that all nodes reach"
             )
+        logs.begin(study=study.title, workspace=study.workspace)
         step(study, Reporter(quiet=given.quiet))
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import xxhash
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+from seewhy.failure import Fatal
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_OTHER_WEIGHTS = (".bin", ".ckpt", ".h5", ".msgpack", ".pkl", ".pt", ".pth")
 
 
 def pin(model: str, revision: str | None) -> str | None:
@@ -38,6 +36,19 @@ def pin(model: str, revision: str | None) -> str | None:
 def has_weights(model: str, commit: str) -> bool:
     """Whether the local cache holds a hub model's weights, which are fetched after all that is small."""
     return any(isinstance(try_to_load_from_cache(model, name, revision=commit), str) for name in _WEIGHTS)
+
+
+def need_safetensors(model: str) -> None:
+    """Raises Fatal for a folder whose weights are in another form: most of those run code when they are read."""
+    if not os.path.isdir(model):
+        return
+    names = os.listdir(model)
+    other = sorted(name for name in names if name.endswith(_OTHER_WEIGHTS))
+    if other and not any(name.endswith(".safetensors") for name in names):
+        raise Fatal(
+            f"{model} has its weights as {other[0]} and not as safetensors: such a file can run code when it is read, "
+            "so it is not. Where you trust it, load it with transformers: save_pretrained writes safetensors"
+        )
 
 
 def folder_digest(folder: str) -> str:

@@ -30,6 +30,9 @@ _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | dict.fromkeys
 _QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
 _CSV_FIELD = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",][^,]*+)?+,')
 _MOST_BREAKS = 1000  # line breaks that one CSV field may hold; with more, a quote was forgotten
+_MOST_NAMES, _LONGEST_NAME = 100, 100  # columns that a message names
+_FREE_TO_UNPACK = 100_000_000
+_MOST_UNPACKED = 100  # times its own size; text shrinks to a tenth, and a bomb to a thousandth
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _NUMERIC_SHARE = 0.9  # of the targets given; below it a column of mixed values is taken for classes
 
@@ -219,20 +222,39 @@ def _format(path: str, format: str) -> str:
 def _read_columns(path: str, format: str, wanted: list[str], encoding: str, limit: int | None) -> _Columns:
     try:
         data = storage.read_whole(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise Fatal(f"no manifest at {path}") from error
+    except (OSError, ValueError) as error:  # no right to read it; a name that no file can have
+        raise Fatal(f"cannot read the manifest at {path!r}: {error}") from error
     if path.endswith(".gz"):
-        data = pa.CompressedInputStream(pa.BufferReader(data), "gzip").read()
+        data = _unpacked(path, data)
     if format == "parquet":
         return _from_parquet(path, data, wanted, limit)
     read = _from_jsonl if format == "jsonl" else _from_csv if format == "csv" else _from_tsv
     return read(path, _decode(path, data, encoding), wanted, limit)
 
 
+def _unpacked(path: str, data: bytes) -> bytes:
+    most = max(_FREE_TO_UNPACK, _MOST_UNPACKED * len(data))
+    pieces, size = [], 0
+    try:
+        stream = pa.CompressedInputStream(pa.BufferReader(data), "gzip")
+        while piece := stream.read(1 << 24):
+            size += len(piece)
+            if size > most:
+                raise Fatal(f"{path} unpacks to more than {_MOST_UNPACKED} times its {len(data):,} bytes: is it text?")
+            pieces.append(piece)
+    except (OSError, pa.ArrowException) as error:
+        raise Fatal(f"{path} is not whole gzip: {error}") from error
+    return b"".join(pieces)
+
+
 def _need(path: str, wanted: list[str], found: Sequence[str]) -> None:
     lacking = [name for name in wanted if name not in found]
     if lacking:
-        raise Fatal(f"{path} has no column {', '.join(map(repr, lacking))}; it has {', '.join(map(repr, found))}")
+        shown = ", ".join(repr(name)[:_LONGEST_NAME] for name in found[:_MOST_NAMES])
+        more = f" and {len(found) - _MOST_NAMES:,} more" if len(found) > _MOST_NAMES else ""
+        raise Fatal(f"{path} has no column {', '.join(map(repr, lacking))}; it has {shown}{more}")
     for name in wanted:
         if found.count(name) > 1:
             raise Fatal(f"{path} has {found.count(name)} columns {name!r}: which one is meant cannot be told")
@@ -241,11 +263,18 @@ def _need(path: str, wanted: list[str], found: Sequence[str]) -> None:
 def _as_text(value: Any) -> str | None:
     if value is None:
         return value
-    if isinstance(value, str):  # JSON can spell half a surrogate pair, which no text file can hold
-        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, bytes):  # of a Parquet file whose writer did not say that they are text
+        return value.decode("utf-8", "replace")
     if isinstance(value, float) and np.isnan(value):
         return None
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+    if isinstance(value, (list, dict)):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return _whole_characters(str(value))
+
+
+def _whole_characters(text: str) -> str:
+    """JSON and some encodings can spell half a surrogate pair, which no text file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) -> _Columns:
@@ -253,10 +282,20 @@ def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) 
         file = pq.ParquetFile(io.BytesIO(data))
         _need(path, wanted, file.schema_arrow.names)
         table = file.read(columns=wanted).slice(0, limit)
-    except pa.ArrowInvalid as error:
-        raise Fatal(f"{path} is not a Parquet file: {error}") from error
-    columns = {name: [_as_text(value) for value in table.column(name).to_pylist()] for name in wanted}
+        columns = {name: [_as_text(value) for value in _values(table.column(name))] for name in wanted}
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, ValueError) as error:
+        # broken files and odd types: Arrow's errors, and Python's on texts that are no UTF-8 and dates past its own
+        raise Fatal(f"{path} is not a Parquet file that can be read: {type(error).__name__}: {error}") from error
     return _Columns(columns, range(len(table)), len(table))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError):
+        if not pa.types.is_temporal(column.type):
+            raise
+        return column.cast(pa.string()).to_pylist()  # Python's own times end with the year 9999
 
 
 def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
@@ -272,14 +311,15 @@ def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> _
             break
         try:
             record = json.loads(line)
+            values = [_as_text(record.get(name)) for name in wanted] if isinstance(record, dict) else None
         except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
+            values = None
+        if values is not None:
             names.update(dict.fromkeys(record))
             if within:
                 positions.append(read)
-                for name in wanted:
-                    columns[name].append(_as_text(record.get(name)))
+                for name, value in zip(wanted, values, strict=True):
+                    columns[name].append(value)
         read += within
     _need(path, wanted, list(names))
     return _Columns(columns, positions, read)
@@ -375,6 +415,7 @@ def _breaks(text: str) -> int:
 
 def _decode(path: str, data: bytes, encoding: str) -> str:
     try:
-        return data.decode(encoding).removeprefix("﻿")
-    except (UnicodeDecodeError, LookupError) as error:
+        text = data.decode(encoding).removeprefix("﻿")
+        return text if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else _whole_characters(text)
+    except (ValueError, LookupError) as error:
         raise Fatal(f"{path} is not {encoding}: {error}; set manifest.encoding") from error

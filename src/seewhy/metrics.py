@@ -1,9 +1,11 @@
 """What a stage's workers tell Prometheus, by way of Ray: rows by outcome, tokens, and where the time goes.
 
-Ray's agent on each node shows them on the port of its own metrics, as ``ray_`` and the name, ``_total`` after it.
+And what the desk tells, that of money. Ray's agent on each node shows them on the port of its own metrics, as ``ray_``
+and the name; after that of a counter stands ``_total``.
 """
 
 import time
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +18,29 @@ SECONDS = "seewhy_seconds"
 """Seconds of all workers; tags stage, gpu (yes or no: whether the worker holds one) and part: ``wait`` for a block of
 rows, ``read`` it, ``stage``, ``write`` the part. A GPU computes in ``stage`` alone, and waits in the others."""
 
+COST = "seewhy_cost_usd"
+"""USD that a service has cost; tag service: backend, model and where it is served. What the workspace's ledger told at
+first is ``earlier runs``. The sum of all is what the budget counts as spent."""
+
 _TAGS = {ROWS: ("outcome",), TOKENS: ("direction",), SECONDS: ("part", "gpu")}
+
+
+class Spending:
+    """What the desk tells: how much each service has cost so far. Nobody, in a process that has joined no cluster."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.util.metrics import Gauge
+
+        self._told: dict[str, float] = {}
+        self._gauge = Gauge(COST, tag_keys=("service",)) if ray.is_initialized() else None
+
+    def tell(self, costs: Mapping[str, float]) -> None:
+        """USD by service; only what is new is sent on."""
+        for service, usd in costs.items():
+            if self._gauge is not None and self._told.get(service) != usd:
+                self._gauge.set(usd, {"service": service})
+            self._told[service] = usd
 
 
 class Meter:

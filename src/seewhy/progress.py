@@ -1,16 +1,24 @@
-"""What a person sees while a stage runs: a bar with rate and time left, plain lines without a terminal, or nothing."""
+"""What a person sees while a stage runs: a bar with rate and time left, plain lines without a terminal, or nothing.
 
+Where logs are asked for (see ``logs``), each line is told there too.
+"""
+
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from seewhy import logs
+
 _PLAIN_EVERY_SEC = 10.0
+_STAGE = re.compile(r"(\w+)(?: of \w+)?: ")
+"""How a line begins that is of a stage."""
 
 
 class _Rate(ProgressColumn):
@@ -27,14 +35,15 @@ class Reporter:
 
     Args:
         quiet: only errors are shown.
-        stream: standard error by default.
+        stream: standard error by default; standard output where logs for machines go to standard error.
     """
 
     def __init__(self, *, quiet: bool = False, stream: IO[str] | None = None) -> None:
         self._quiet = quiet
-        self._stream = stream or sys.stderr
+        self._logged = logs.structured()
+        self._stream = stream or (sys.stdout if self._logged else sys.stderr)
         self._console = Console(file=self._stream, highlight=False)
-        self._bars = self._console.is_terminal
+        self._bars = self._console.is_terminal and not self._logged
         self._check: Callable[[], None] = _go_on
 
     @contextmanager
@@ -46,10 +55,15 @@ class Reporter:
         finally:
             self._check = before
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, **facts: Any) -> None:
+        """A line for people; `facts` are what of it machines are told as fields."""
         self._check()
-        if not self._quiet:
-            self._console.print(line, markup=False, soft_wrap=True)
+        if self._quiet:
+            return
+        self._console.print(line, markup=False, soft_wrap=True)
+        if self._logged:
+            stage = _STAGE.match(line)
+            logs.log("info", line, stage and stage[1], **facts)
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "rows") -> Iterator["Counter"]:
@@ -73,7 +87,7 @@ class Reporter:
                 yield counter
         else:
             counter.show = lambda: self._line(counter)
-            self.say(f"{name}: {total:,} {unit} to do")
+            self.say(f"{name}: {total:,} {unit} to do", **counter.facts())
             yield counter
 
     def _line(self, counter: "Counter") -> None:
@@ -86,7 +100,8 @@ class Reporter:
         left = (counter.total - counter.seen) / rate if rate else float("inf")
         self.say(
             f"{counter.name}: {counter.seen:,} of {counter.total:,} {counter.unit}, {rate:,.1f}/s, "
-            f"{format_seconds(left)} left{counter.failures(', ')}"
+            f"{format_seconds(left)} left{counter.failures(', ')}",
+            **counter.facts(),
         )
 
 
@@ -113,6 +128,12 @@ class Counter:
         for name, count in counts.items():
             self.outcomes[name] = self.outcomes.get(name, 0) + count
         self.show()
+
+    def facts(self) -> dict[str, Any]:
+        """The same for machines."""
+        spent = self.seconds()
+        told = logs.progress(self.outcomes, rows=self.seen, rate=self.seen / spent if spent > 0 else 0.0)
+        return {**told, "total": self.total, "unit": self.unit}
 
     def failures(self, before: str = "") -> str:
         shown = [f"{count:,} {name}" for name, count in sorted(self.outcomes.items()) if name != "ok" and count]

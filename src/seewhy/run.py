@@ -27,6 +27,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seewhy import logs
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
 from seewhy.metrics import Meter
@@ -121,6 +122,7 @@ def run_stage(
             "table": table,
             "generation": table.next_generation(),
             "in_vain": IN_VAIN,
+            "log": logs.fields(stage_name(table)),
         }
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
         if accelerator_type:
@@ -220,6 +222,11 @@ def check_room(
     raise Fatal(f"no node can hold a worker that asks for {asked}; the nodes have {have}")
 
 
+def stage_name(table: Table) -> str:
+    """Such as ``caption``: tables lie in a folder of their stage."""
+    return table.url.rsplit("/", 2)[-2]
+
+
 class _Worker:
     """Lives in an actor: reads a block's rows, runs the stage, commits the result, returns the counts.
 
@@ -239,8 +246,10 @@ class _Worker:
         table: Table,
         generation: int,
         in_vain: int = IN_VAIN,
+        log: dict[str, Any] | None = None,
     ) -> None:
-        self._meter = Meter(table.url.rsplit("/", 2)[-2])
+        self._meter = Meter(stage_name(table))
+        self._log = logs.BlockLog(log)
         self._source = source
         self._table = table
         self._generation = generation
@@ -271,6 +280,7 @@ class _Worker:
                 counts = self._commit(keys)
         except Fatal as error:
             self._stopped = str(error)
+        self._log.told(counts, self._stopped)
         told = pa.array([self._stopped], pa.string())
         return pa.table({"stopped": told, **{name: [count] for name, count in counts.items()}})
 

@@ -9,6 +9,7 @@ Three kinds of id, all 32 hexadecimal digits of XXH128:
 A manifest row is another thing: many rows may share an image. `row` is its position in the manifest, from 0.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -127,7 +128,7 @@ def check_columns(columns: Sequence[str]) -> None:
     are the same, as they are in words) or that hold ``=``, which sets a column apart from its answer in a word."""
     if not columns:
         raise ValueError("there is nothing to ask: name questions or prompts")
-    lowered = [column.lower() for column in columns]
+    lowered = Counter(column.lower() for column in columns)
     for column in columns:
         if not column.strip():
             raise ValueError(f"the column {column!r} is blank")
@@ -135,7 +136,7 @@ def check_columns(columns: Sequence[str]) -> None:
             raise ValueError(f"the column {column!r} is one that every table has; take another name")
         if "=" in column:
             raise ValueError(f"the column {column!r} holds a =; take another name")
-        if lowered.count(column.lower()) > 1:
+        if lowered[column.lower()] > 1:
             raise ValueError(f"the column {column!r} is there twice")
 
 

@@ -1,6 +1,8 @@
 """The sections of a study as pydantic models: what may be set, what is allowed, and the defaults."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -46,7 +48,7 @@ Usd = Annotated[float, BeforeValidator(_usd), Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False, allow_inf_nan=False)
 
     def __hash__(self) -> int:  # pydantic's own cannot hash lists
         return hash(self.model_dump_json())
@@ -163,6 +165,8 @@ class VisionModel(Section):
     device: str = "auto"
     batch_size: Positive | None = None
     trust_remote_code: bool = False
+    """Run code that the model brings along: from a folder, or from a `revision` that is a commit, 40 digits, since
+    what a branch or a tag means may change."""
     batch: str | None = None
     """gs://bucket/folder: Gemini's batch service is asked, at half the price and within about a day, and its files lie
     there. It writes into the same table. None: online."""
@@ -188,9 +192,21 @@ class VisionModel(Section):
             raise ValueError(f"batch {self.batch!r} is no folder that Vertex AI can read, such as gs://bucket/folder")
         if self.backend not in ONLINE and (self.requests_per_minute or self.tokens_per_minute):
             raise ValueError(f"backend {self.backend} asks no service, so it takes no limits a minute")
+        if self.trust_remote_code:
+            self._code_of_one_commit()
         if self.backend == "gemini" and self.revision is not None:
             raise ValueError("backend gemini takes no `revision`: the model's name holds its version")
         return self
+
+    def _code_of_one_commit(self) -> None:
+        if self.backend not in ("hf", "vllm"):
+            raise ValueError(f"backend {self.backend} runs no code of a model's: leave out trust_remote_code")
+        folder = (self.model or "").startswith(("/", ".", "~"))
+        if not folder and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
+            raise ValueError(
+                f"trust_remote_code runs what {self.model} brings along: name the commit that you trust as `revision`, "
+                f"40 digits, not {self.revision!r}"
+            )
 
 
 class Caption(VisionModel):
@@ -214,12 +230,18 @@ class Describe(VisionModel):
     """Name the predicted class in the prompt. The describer then tends to say what fits it."""
 
 
+def repeated(texts: Sequence[str]) -> str | None:
+    """The first text that is there twice."""
+    times = Counter(texts)
+    return next((one for one in texts if times[one] > 1), None)
+
+
 def _named(value: Any) -> Any:
     """A list of texts names its columns by the texts themselves."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         return value
-    if twice := [one for one in value if value.count(one) > 1]:
-        raise ValueError(f"{twice[0]!r} is there twice")
+    if twice := repeated(value):
+        raise ValueError(f"{twice!r} is there twice")
     return {one: one for one in value}
 
 
@@ -357,8 +379,8 @@ class Score(Section):
     def _texts_and_places(self) -> Self:
         if blank := [one for one in self.texts if not one.strip()]:
             raise ValueError(f"the text {blank[0]!r} is blank")
-        if twice := sorted({one for one in self.texts if self.texts.count(one) > 1}):
-            raise ValueError(f"the text {twice[0]!r} is there twice")
+        if twice := repeated(self.texts):
+            raise ValueError(f"the text {twice!r} is there twice")
         if wrong := [one for one in self.templates if "{}" not in one]:
             raise ValueError(f"the template {wrong[0]!r} has no {{}} where the text goes")
         return self

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
 from seewhy.failure import BAD_INPUT, Failure, Fatal
+from seewhy.hub import need_safetensors
 from seewhy.vlm import checkpoint
 
 VERSION = 1
@@ -64,13 +65,15 @@ class TextImageModel:
         self._dtype = checkpoint.pick_dtype(dtype, self.device)
         config, named = described(model, revision)
         model = located(model)
+        need_safetensors(model)
         self.probability = PROBABILITY[config.model_type]
         self.max_tokens: int = config.text_config.max_position_embeddings
         try:
             with checkpoint.quiet():
-                processor = AutoProcessor.from_pretrained(model, revision=named["revision"])
+                options = {"revision": named["revision"], "trust_remote_code": False}
+                processor = AutoProcessor.from_pretrained(model, **options)
                 network, report = AutoModel.from_pretrained(
-                    model, revision=named["revision"], dtype=torch.float32, output_loading_info=True
+                    model, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
                 )
         except ImportError as error:
             raise Fatal(f"model {model!r} needs a package that is not installed: {_line(error)}") from error

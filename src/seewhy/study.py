@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from seewhy import storage
 from seewhy.failure import KINDS, Fatal
+from seewhy.plain_yaml import read_yaml
 from seewhy.sections import (
     Ask,
     Caption,
@@ -166,12 +166,15 @@ def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any
         Fatal: no such file, no YAML, or keys and values that are not allowed, all of them named.
     """
     try:
-        text = storage.read_whole(path).decode("utf-8")
-        value = yaml.safe_load(text)
-    except (FileNotFoundError, IsADirectoryError) as error:
+        data = storage.read_whole(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise Fatal(f"no study at {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Fatal(f"{path} is not YAML: {error}") from error
+    except (OSError, ValueError) as error:  # no right to read it; a name that no file can have
+        raise Fatal(f"cannot read the study at {path!r}: {error}") from error
+    try:
+        value = read_yaml(data.decode("utf-8"))
+    except ValueError as error:
+        raise Fatal(f"{path} is not YAML as a study is written: {error}") from error
     if not isinstance(value, dict):
         raise Fatal(f"{path} must hold keys and values, not {type(value).__name__}")
     if limit is not None:
@@ -214,8 +217,8 @@ def read_changes(given: Sequence[str]) -> dict[str, Any]:
         if not sign or not all(key.split(".")):
             raise Fatal(f"{one!r} must be key=value, such as caption.temperature=0")
         try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError:
+            read = read_yaml(value)
+        except ValueError:
             read = value
         found[key] = value if isinstance(read, dict) and not value.lstrip().startswith("{") else read
     return found
@@ -230,13 +233,22 @@ def _put(study: dict[str, Any], path: Sequence[str], setting: Any) -> None:
     study[path[-1]] = setting
 
 
+_LONGEST_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
+_MOST_TOLD = 50
+"""Mistakes that a message names."""
+
+
 def check_study(value: dict[str, Any], *, name: str = "study") -> Study:
     """Builds a Study from plain values; see `load_study` for the errors."""
     try:
         return Study.model_validate(value)
     except ValidationError as error:
-        lines = [_explain(e) for e in error.errors()]
-        raise Fatal(f"{name}: {len(lines)} mistake{'s' * (len(lines) > 1)}\n" + "\n".join(lines)) from None
+        found = error.errors()
+        lines = [_explain(e) for e in found[:_MOST_TOLD]]
+        if len(found) > _MOST_TOLD:
+            lines.append(f"  and {len(found) - _MOST_TOLD:,} more")
+        raise Fatal(f"{name}: {len(found):,} mistake{'s' * (len(found) > 1)}\n" + "\n".join(lines)) from None
 
 
 def _beside(folder: str, path: str) -> str:
@@ -269,7 +281,11 @@ def _explain(error: Any) -> str:
         return f"  {key}: missing"
     message = error["msg"].removeprefix("Value error, ")
     shown = error["input"] if not isinstance(error["input"], dict) else "given"
-    return f"  {key}: {shown!r} is not allowed: {message[0].lower()}{message[1:]}"
+    return f"  {key}: {_cut(repr(shown))} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _keys_at(location: list[Any]) -> list[str]:

@@ -7,18 +7,20 @@
         _done.json                      written last; reconciles rows in = ok + rejected + failed
 
 A part appears only when whole, and one that is written twice (a block computed again after a node was lost) lands on
-the same name. Where an id stands in several parts, the newest generation holds. Beside them `_held-...` may lie, what
-workers note of rows that end their process (see poison).
+the same name. Where an id stands in several parts, the newest generation holds. Pages carry checksums, and so does the
+footer, in a seal before it: a part that storage has changed is an error, and never other rows. Beside the parts
+`_held-...` may lie, what workers note of rows that end their process (see poison).
 """
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +34,9 @@ from seewhy.schema import ERROR_KIND, ID, REASON
 
 _GROUP_BYTES = 1 << 20  # of a row group: one image can be read without all others of its part
 _INDEX_THREADS = 16  # opening parts on object storage is all waiting
+_SEAL = b"seewhy 1"
+_TAIL_BYTES = 8  # the footer's length and PAR1
+_FOOTER_READ = 1 << 16  # what Arrow reads of a file to begin with
 _PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
 
 
@@ -255,8 +260,10 @@ def _read_index(parts: tuple[str, ...]) -> pa.Table:
 def write_part(url: str, rows: pa.Table, schema: pa.Schema) -> None:
     """A file of rows that appears only when whole."""
     buffer = io.BytesIO()
-    pq.write_table(rows.cast(schema), buffer, compression="zstd", row_group_size=_group_rows(rows))
-    storage.write_whole(url, buffer.getvalue())
+    pq.write_table(
+        rows.cast(schema), buffer, compression="zstd", row_group_size=_group_rows(rows), write_page_checksum=True
+    )
+    storage.write_whole(url, _sealed(buffer.getvalue()))
 
 
 def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
@@ -267,9 +274,47 @@ def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
 def _read(url: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
     """ParquetFile, not read_table, which would start a pool of threads and its arenas for each small part."""
     try:
-        return storage.read_with(url, lambda file: read(pq.ParquetFile(file)))
-    except pa.ArrowInvalid as error:
+        return storage.read_with(url, lambda file: read(_checked(file)))
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, FileNotFoundError)):
+            raise  # storage's own; Arrow's have no number
         raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
+
+
+def _checked(file: IO[bytes]) -> pq.ParquetFile:
+    _check_seal(file)
+    return pq.ParquetFile(file, page_checksum_verification=True)
+
+
+def _sealed(part: bytes) -> bytes:
+    """Parquet knows checksums of pages and none of the footer, which says where pages lie and what they are.
+
+    Readers find the footer by its length from the end of the file, so there is room for one before it.
+    """
+    at = len(part) - _TAIL_BYTES - int.from_bytes(part[-8:-4], "little")
+    return b"".join((part[:at], _SEAL, xxhash.xxh3_64_digest(part[at:]), part[at:]))
+
+
+def _check_seal(file: IO[bytes]) -> None:
+    """Raises ValueError where the footer is not the one that was sealed. Parts of old have no seal.
+
+    What is read here ParquetFile reads again, in the same piece, which files on object storage have kept.
+    """
+    size = file.seek(0, os.SEEK_END)
+    tail = _last(file, size, _FOOTER_READ)
+    footer = _TAIL_BYTES + int.from_bytes(tail[-8:-4], "little")
+    seal = footer + len(_SEAL) + 8
+    if seal > size:
+        return
+    if seal > len(tail):
+        tail = _last(file, size, seal)
+    if tail[-seal:].startswith(_SEAL) and tail[-footer - 8 : -footer] != xxhash.xxh3_64_digest(tail[-footer:]):
+        raise ValueError("its footer was changed")
+
+
+def _last(file: IO[bytes], size: int, count: int) -> bytes:
+    file.seek(max(0, size - count))
+    return file.read(count)
 
 
 def read_rows(parts: Sequence[str], where: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -11,7 +11,6 @@ nor the manifest's reading is in it; memory is looked at all the time, of the dr
 import argparse
 import io
 import json
-import os
 import re
 import subprocess
 import sys

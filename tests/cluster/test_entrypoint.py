@@ -7,8 +7,10 @@ study waits for it. GPUs and memory are what Ray is told, so the study's own `re
 import csv
 import io
 import json
+import re
 import shlex
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,8 +22,9 @@ import yaml
 from PIL import Image
 
 from seewhy import storage
-from seewhy.metrics import ROWS
+from seewhy.metrics import COST, ROWS
 from tests.cluster.manifests import CLUSTER, ROOT, Document, documents, groups, needs_kubectl
+from tests.cluster.spending_job import CALLS
 from tests.cluster.test_fit import CLUSTER_FILE, JOB_FILE, autoscaling, in_project
 from tests.ray_head import BIN, Head, ask, read, running_head
 from tests.train.encoders import save_tiny_bert
@@ -62,6 +65,58 @@ def test_who_has_no_token_is_refused(head: Head) -> None:
         timeout=60,
     )
     assert asked.returncode != 0
+
+
+DRIVER = "import ray; ray.init(address={address!r}, log_to_driver=False); print('in', len(ray.nodes()))"
+
+
+def test_a_driver_needs_the_token_too(head: Head) -> None:
+    """Past the job server, at the port by which drivers come in, anybody could run anything as well."""
+    bare = {name: value for name, value in head.env.items() if not name.startswith("RAY_AUTH")}
+    bare |= {"HOME": str(head.folder)}  # where no token lies
+    known = {
+        "guessed": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"},
+        "none": {"RAY_AUTH_MODE": "disabled"},
+        "right": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+    }
+    command = [sys.executable, "-c", DRIVER.format(address=f"127.0.0.1:{head.port}")]
+    drivers = {
+        name: subprocess.Popen(
+            command, env=bare | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for name, variables in known.items()
+    }  # at once: those that are refused try again for 20 s
+    told = {name: driver.communicate(timeout=180)[0] for name, driver in drivers.items()}
+    assert {name: "in 1" in text for name, text in told.items()} == {"guessed": False, "none": False, "right": True}
+    assert {name: driver.returncode == 0 for name, driver in drivers.items()} == {
+        "guessed": False, "none": False, "right": True,
+    }  # fmt: skip
+    for name in ("guessed", "none"):
+        assert re.search("(?i)unauthenticated|token|authentication", told[name])
+
+
+def test_a_job_tells_machines_what_it_does_and_what_it_cost(head: Head, tmp_path: Path) -> None:
+    ledger = tmp_path / "spent.json"
+    name = submitted(head, f"{sys.executable} -m tests.cluster.spending_job {ledger}")
+    until = time.monotonic() + 240
+    while state(head, name) not in ENDED:
+        assert time.monotonic() < until, said(head, name)
+        time.sleep(0.5)
+    assert state(head, name) == "SUCCEEDED", said(head, name)
+    told = [json.loads(line) for line in said(head, name).splitlines() if line.startswith("{")]
+    assert {(line["job"], line["study"], line["stage"]) for line in told} == {(name, "Spending", "caption")}
+    assert (told[0]["rows"], told[-1]["rows"], told[-1]["total"]) == (0, 5, 5)
+    assert "spent 0.0050" in said(head, name)
+    assert json.loads(ledger.read_text())["at_most_usd"] == pytest.approx(0.005)
+
+    def costs() -> dict[str, float]:
+        shown = {line: value for line, value in metrics(head).items() if line.startswith(f"ray_{COST}{{")}
+        return {service: value for line, value in shown.items() for service in CALLS if f'service="{service}"' in line}
+
+    while sum(costs().values()) < 0.0049:
+        assert time.monotonic() < until, metrics(head)
+        time.sleep(0.5)
+    assert costs() == pytest.approx({service: 0.001 * calls for service, calls in CALLS.items()})
 
 
 def small_study(folder: Path) -> Document:

@@ -38,6 +38,8 @@ STYLE = (
 .app-facts dd { font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .app-jet { display: inline-block; width: 6rem; height: 0.7rem; border-radius: 3px; vertical-align: -0.05rem;
   background: linear-gradient(90deg, #00007f, #0000ff 12.5%, #00ffff 37.5%, #ffff00 62.5%, #ff0000 87.5%, #7f0000); }
+/* its own download would not quote what a spreadsheet takes for a formula, as ours does */
+.st-key-history [data-testid="stElementToolbar"] { display: none; }
 .st-key-chosen img { width: auto; max-width: 100%; max-height: 20rem; border-radius: 6px; }
 @media (max-width: 40rem) { .st-key-chosen img { max-height: 11rem; } }
 """

@@ -185,7 +185,7 @@ def train_answers(start: Path, folder: Path, *, seed: int, pictures: int, steps:
     poster_pool, photo_pool = draw_pool(pictures, rng), draw_photos(pictures, rng)
     print(f"drew {pictures} posters and {pictures} photos in {time.monotonic() - began:.0f}s", flush=True)
     model = Blip2ForConditionalGeneration.from_pretrained(start)
-    tokenizer = AutoProcessor.from_pretrained(start).tokenizer
+    tokenizer = AutoProcessor.from_pretrained(start, trust_remote_code=False).tokenizer
     seen = look(model, poster_pool, photo_pool, rng)
     train_answering(model, tokenizer, seen, poster_pool[1], photo_pool, steps=steps, rng=rng)
     save(model, tokenizer, folder)
@@ -195,7 +195,8 @@ def train_answers(start: Path, folder: Path, *, seed: int, pictures: int, steps:
 
 def print_figures(folder: Path, *, seed: int) -> None:
     """What the model in `folder` makes of 500 fresh posters and 500 fresh photos."""
-    model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    model = Blip2ForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     fresh = draw_pool(500, np.random.default_rng(seed))
     print("posters", figures_line(gate(model, processor.tokenizer, *fresh)), flush=True)
     print("photos", figures_line(photo_gate(model, processor, count=500, seed=seed)), flush=True)

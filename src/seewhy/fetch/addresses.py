@@ -23,8 +23,9 @@ ALSO_FORBIDDEN = (
     ipaddress.ip_network("2002::/16"),  # 6to4, retired by RFC 7526: wraps any IPv4 address, and Pythons differ on it
     ipaddress.ip_network("64:ff9b:1::/48"),  # local NAT64, RFC 8215
     ipaddress.ip_network("fec0::/10"),  # site-local, RFC 3879
-    ipaddress.ip_network("5f00::/16"),  # segment routing, RFC 9602
+    ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637, which Pythons of before do not know
 )
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that IANA gives out of IPv6, RFC 4291
 CARRIERS = (  # IPv6 addresses that are nothing but a wrapped IPv4 one, in their last 32 bits
     ipaddress.ip_network("::/96"),  # compatible, RFC 4291
     ipaddress.ip_network("::ffff:0:0/96"),  # mapped, RFC 4291
@@ -148,6 +149,7 @@ def _is_public(address: Address) -> bool:
         and not address.is_loopback
         and not address.is_link_local
         and not address.is_unspecified
+        and (address.version == 4 or address in GLOBAL_UNICAST)
         and not any(address in network for network in ALSO_FORBIDDEN if network.version == address.version)
     )
 

@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.failure import Fatal
+from seewhy.metrics import Spending
 from seewhy.prices import Budget
 from seewhy.quota.ledger import Ledger
 from seewhy.rates import Ask, Broker
@@ -17,6 +19,7 @@ LISTEN_SEC = 5.0
 """How long the desk keeps a caller on the line that has to wait."""
 _RECALL_SEC = 1.0
 """A desk that learns that it had a forerunner waits so long for the other callers' memories."""
+_EARLIER = "earlier runs"
 _IDLE_SEC = 900.0
 _QUIET_SEC = 1.0
 """Object stores take about one write a second to the same file."""
@@ -91,6 +94,8 @@ class Desk:
         self._ledger: Ledger | None = None
         self._ledger_url: str | None = None
         self._budget = Budget(cap_usd=float("inf"))
+        self._costs: dict[str, float] = {}  # USD by service; their sum is what the budget counts as spent
+        self._spending = Spending()
         self._callers: dict[str, _Caller] = {}
         self._opens_at = float("-inf")
         self._heard_at = time.monotonic()
@@ -123,7 +128,8 @@ class Desk:
     def _open_ledger(self, url: str, budget_usd: float | None) -> None:
         if self._ledger is None:
             self._ledger, self._ledger_url = Ledger(url), url
-            self._budget.spent_usd += self._ledger.at_most_usd
+            with self._cost_of(_EARLIER):
+                self._budget.spent_usd += self._ledger.at_most_usd
         self._budget.cap_usd = float("inf") if budget_usd is None else budget_usd
 
     async def set_aside(self, ledger: str, budget_usd: float | None, call: str, most_usd: float) -> str | None:
@@ -142,14 +148,26 @@ class Desk:
         """See ``Purse``."""
         self._hear()
         self._open_ledger(ledger, budget_usd)
-        self._budget.recall(call, most_usd, counted=counted)
+        with self._cost_of(_EARLIER):
+            self._budget.recall(call, most_usd, counted=counted)
         self._cover()
 
-    async def pay(self, call: str, cost_usd: float | None) -> None:
+    async def pay(self, call: str, cost_usd: float | None, service: str) -> None:
         """See ``Purse.settle``."""
         self._hear()
-        self._budget.settle(call, cost_usd)
+        with self._cost_of(service):
+            self._budget.settle(call, cost_usd)
         self._news.set()
+
+    @contextmanager
+    def _cost_of(self, service: str) -> Iterator[None]:
+        """What the budget counts as spent meanwhile is the service's cost."""
+        before = self._budget.spent_usd
+        try:
+            yield
+        finally:
+            self._costs[service] = self._costs.get(service, 0.0) + self._budget.spent_usd - before
+            self._spending.tell(self._costs)
 
     def _hear(self) -> None:
         """Somebody is there: the clock runs, and with it the time until nobody has been for long."""
@@ -169,16 +187,17 @@ class Desk:
         self._hear()
         known = self._callers[caller]
         broker = self._brokers[known.service]
-        for end in ends:
-            broker.end(
-                end.call,
-                limited=end.limited,
-                retry_after_sec=end.retry_after_sec,
-                tokens=end.tokens,
-                cost_usd=end.cost_usd,
-            )
-        for call in withdrawn:
-            broker.withdraw(call)
+        with self._cost_of(known.service):
+            for end in ends:
+                broker.end(
+                    end.call,
+                    limited=end.limited,
+                    retry_after_sec=end.retry_after_sec,
+                    tokens=end.tokens,
+                    cost_usd=end.cost_usd,
+                )
+            for call in withdrawn:
+                broker.withdraw(call)
         if number < known.number:
             return Reply()
         known.number = number
@@ -213,6 +232,7 @@ class Desk:
         """What people and tests may want to know: USD spent, and by service how much is allowed, open and waiting."""
         return {
             "spent_usd": self._budget.spent_usd,
+            "costs_usd": dict(self._costs),
             "services": {
                 service: {"allowance": broker.allowance, "in_flight": broker.in_flight, "waiting": broker.waiting}
                 for service, broker in self._brokers.items()
@@ -222,7 +242,10 @@ class Desk:
     def _decide(self) -> None:
         if time.monotonic() < self._opens_at:
             return
-        decided = [(broker, verdict) for broker in self._brokers.values() for verdict in broker.decide()]
+        decided = []
+        for service, broker in self._brokers.items():
+            with self._cost_of(service):  # of calls that are taken for dead now
+                decided += [(broker, verdict) for verdict in broker.decide()]
         covered = self._cover()
         for broker, verdict in decided:
             if not covered and verdict.refusal is None:
@@ -241,7 +264,8 @@ class Desk:
             return True
         try:
             heard = self._ledger.heard_usd()
-            self._budget.spent_usd = max(0.0, self._budget.spent_usd + heard)
+            with self._cost_of(_EARLIER):
+                self._budget.spent_usd = max(0.0, self._budget.spent_usd + heard)
             if heard > 0 and needed + heard > self._budget.cap_usd:
                 return False
             self._ledger.cover(needed + heard, self._budget.cap_usd)
@@ -254,7 +278,8 @@ class Desk:
     def _settle(self) -> None:
         budget, ledger = self._budget, self._ledger
         if ledger is not None and ledger.at_most_usd != budget.spent_usd + budget.in_flight_usd:
-            budget.spent_usd = max(0.0, budget.spent_usd + ledger.heard_usd())
+            with self._cost_of(_EARLIER):
+                budget.spent_usd = max(0.0, budget.spent_usd + ledger.heard_usd())
             ledger.settle(budget.spent_usd + budget.in_flight_usd)
 
     @property

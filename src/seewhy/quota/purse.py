@@ -16,7 +16,7 @@ class SharedPurse:
     """A ``prices.Purse`` that pays from the same budget as all calls of the desk's callers.
 
     Args:
-        name: of the desk, as of ``Quota``.
+        name, service: of the desk, and of what is paid for, as of ``Quota``.
         ledger: URL of the file that says what was spent.
         budget_usd: None for any sum.
 
@@ -24,8 +24,9 @@ class SharedPurse:
         Fatal: of its methods, where the desk is lost again and again, or cannot read the ledger.
     """
 
-    def __init__(self, *, name: str, ledger: str, budget_usd: float | None = None) -> None:
+    def __init__(self, *, name: str, service: str, ledger: str, budget_usd: float | None = None) -> None:
         self._name = desk_name(name)
+        self._service = service
         self._terms = (ledger, budget_usd)
 
     def set_aside(self, call: str, most_usd: float) -> str | None:
@@ -39,7 +40,7 @@ class SharedPurse:
 
     def settle(self, call: str, cost_usd: float | None) -> None:
         """See ``Purse``. A desk that has died since had counted the call as spent, and goes on doing so."""
-        self._ask("pay", call, cost_usd)
+        self._ask("pay", call, cost_usd, self._service)
         self._ask("settle")
 
     def _ask(self, method: str, *args: Any) -> Any:

@@ -18,6 +18,8 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
 _JOINERS = "\u200c\u200d"
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_BEGIN_CELLS = ("\t", "\n")  # visible() has written out a carriage return
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[0-9A-Za-z]{1,8}){0,3}")
 _SCRIPT_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
@@ -60,8 +62,12 @@ def file_name(item_id: str) -> str:
 
 
 def cell(text: str) -> str:
-    """`text` for a spreadsheet: what one would take for a formula is quoted as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """`text` for a spreadsheet: what one would take for a formula is quoted as text, and hidden characters written out.
+
+    After https://owasp.org/www-community/attacks/CSV_Injection, full-width signs among them; behind white space too.
+    """
+    text = visible(text)
+    return f"'{text}" if text[:1] in _BEGIN_CELLS or text.lstrip()[:1] in _FORMULAS else text
 
 
 def language_tag(tag: str) -> str:

@@ -46,7 +46,9 @@ def purse(study: Study, asked: VisionModel) -> SharedPurse | None:
     """What batch jobs are paid from; None where nobody knows what they cost. Raises Fatal as `quota` does."""
     if price(study, asked, batch=True) is None:
         return None
-    return SharedPurse(name=desk(study), ledger=ledger(study), budget_usd=study.budget)
+    return SharedPurse(
+        name=desk(study), service=f"{service(asked)} batch", ledger=ledger(study), budget_usd=study.budget
+    )
 
 
 def desk(study: Study) -> str:

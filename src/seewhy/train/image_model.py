@@ -14,11 +14,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
 
 from seewhy.failure import Fatal
-from seewhy.hub import folder_digest, pin
+from seewhy.hub import folder_digest, need_safetensors, pin
 from seewhy.train.folder import local_copy
 from seewhy.train.image_input import input_scale, input_size, processor_settings
 from seewhy.train.pictures import fit_to
-from seewhy.train.pretrained import quiet
+from seewhy.train.pretrained import quiet, safetensors_alone
 
 _FACTS = "image_model.json"
 _HEAD_STD = 0.02
@@ -185,6 +185,8 @@ def find_image_model(
     """
     source = str(Path(__file__).parents[1] / "demo" / "tiny_image") if name == "tiny" else name
     source = str(Path(source).resolve()) if Path(source).is_dir() else source
+    if not scratch:
+        need_safetensors(source)
     try:
         commit = pin(source, revision)
         config = _config(source, commit)
@@ -238,11 +240,12 @@ def head_weights(config: Any) -> tuple[str, ...]:
 
 def _load(source: str, revision: str | None, config: Any, head: Sequence[str]) -> PreTrainedModel:
     """With all weights but the head's from the files. Without `config` it is a model that `save_pretrained` wrote."""
-    options: dict[str, Any] = {"use_safetensors": True} if config is None else {"config": config, "revision": revision}
-    with quiet():
+    options: dict[str, Any] = {} if config is None else {"config": config, "revision": revision}
+    with quiet(), safetensors_alone(source):
         network, report = AutoModelForImageClassification.from_pretrained(
             source,
             trust_remote_code=False,
+            use_safetensors=True,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from transformers.utils import logging
 
+from seewhy.failure import Fatal
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -18,3 +20,13 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def safetensors_alone(source: str) -> Iterator[None]:
+    """Says in plain words that weights could not be had in the one form that cannot run code."""
+    try:
+        yield
+    except OSError as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" Please do not set")[0]
+        raise Fatal(f"cannot load the weights of {source}, which must be there as safetensors: {first}") from error

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from seewhy.failure import Fatal
-from seewhy.hub import folder_digest, has_weights, pin
+from seewhy.hub import folder_digest, has_weights, need_safetensors, pin
 from seewhy.train.folder import local_copy
-from seewhy.train.pretrained import quiet
+from seewhy.train.pretrained import quiet, safetensors_alone
 
 POOLINGS = ("first", "mean")
 _FACTS = "text_model.json"
@@ -115,9 +115,14 @@ class Encoder:
 
 
 def _load_encoder(source: str, revision: str | None) -> PreTrainedModel:
-    with quiet():
+    with quiet(), safetensors_alone(source):
         model, report = AutoModel.from_pretrained(
-            source, revision=revision, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            source,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     # Surplus weights are those of the head that it was pretrained with, and no text model uses the pooler.
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
@@ -158,6 +163,7 @@ def find_encoder(name: str, *, revision: str | None = None) -> Encoder:
     """
     source = str(Path(__file__).parents[1] / "demo" / "tiny_encoder") if name == "tiny" else name
     source = str(Path(source).resolve()) if Path(source).is_dir() else source
+    need_safetensors(source)
     try:
         commit = pin(source, revision)
         config = AutoConfig.from_pretrained(source, revision=commit, trust_remote_code=False)

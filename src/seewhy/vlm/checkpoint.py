@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils import logging
 
 from seewhy.failure import Fatal
-from seewhy.hub import folder_digest, has_weights, pin
+from seewhy.hub import folder_digest, has_weights, need_safetensors, pin
 
 BLIP2 = "blip-2"
 """``model_type`` of the models that continue a prompt and know no chat template."""
@@ -91,6 +91,7 @@ def load(
     A model that the local cache holds is read from there alone: transformers would ask the hub about files that a model
     may lack, and a hub that is out of reach, or refuses, would be an error.
     """
+    need_safetensors(model)
     with quiet(), _explained(model, revision):
         commit = pin(model, revision)
         named: dict[str, Any] = {"revision": commit, "trust_remote_code": trust_remote_code}
@@ -112,7 +113,7 @@ def _read(model: str, dtype: torch.dtype, named: dict[str, Any]) -> tuple[Any, A
     config = AutoConfig.from_pretrained(model, **named)
     processor = AutoProcessor.from_pretrained(model, **named)
     kind: Any = Blip2ForConditionalGeneration if config.model_type == BLIP2 else AutoModelForImageTextToText
-    network, report = kind.from_pretrained(model, dtype=dtype, output_loading_info=True, **named)
+    network, report = kind.from_pretrained(model, dtype=dtype, use_safetensors=True, output_loading_info=True, **named)
     return processor, network, report
 
 
@@ -132,7 +133,7 @@ def _advice(error: BaseException) -> str:
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return advice
-    return "give a folder that holds one, or the name of one on the Hugging Face Hub"
+    return "give a folder that holds one, or the name of one on the Hugging Face Hub, with its weights as safetensors"
 
 
 _ADVICE: list[tuple[type[BaseException], str]] = [

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from yarl import URL
 
 from seewhy.failure import REJECTED, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import retry_after_sec
+from seewhy.hiding import without
 from seewhy.images import BadImage, size_of
 from seewhy.vlm import online
 from seewhy.vlm.base import DEFAULT_PROMPT, MANY_IMAGES, Answer, Decoding, Request, answered, only_images
@@ -32,6 +34,11 @@ NO_CREDIT = "insufficient_quota"
 LIMITS = ("max_tokens", "max_completion_tokens")
 OURS = {"model", "messages", "n", "stream", "temperature", "top_p", "seed", *LIMITS}
 """Fields of a request that `body` may not set."""
+SECRET = re.compile(r"api[_-]?key|authorization|password|secret|(access|auth|bearer)[_-]?token", re.IGNORECASE)
+"""Fields that would carry a key; `body` goes into identities."""
+SHORTEST_KEY = 12
+"""Characters of a key that is taken out of answers too, and not out of refusals alone."""
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 LEAST_AN_IMAGE, MOST_AN_IMAGE, PIXELS_A_TOKEN = 1000, 16_384, 28 * 28
 """Tokens that an image may have, rather too many than too few: those of Qwen's models grow with its pixels, up to that
 many; of others it is a few hundred to a few thousand. Where it is still more, the first answer tells."""
@@ -48,8 +55,8 @@ class Settings:
         base_url: up to and with ``/v1``, without user, password and query.
         revision: what the server runs, in the study's own words. With it the same table is used wherever the server
             stands; without it, `base_url` is part of the table's name.
-        api_key_env: name of the environment variable that holds the key; None for a server that wants none. The key
-            itself is in no identity, message or table.
+        api_key_env: name of the environment variable that holds the key, in capitals; None for a server that wants
+            none. The key itself is in no identity, message or table, and is taken out of what the server says.
         system_prompt: a turn before the user's.
         detail: ``low``, ``high`` or ``auto``, for servers that know it; None says nothing.
         limit: what the server calls ``max_new_tokens``, one of LIMITS.
@@ -74,6 +81,10 @@ class Settings:
             raise ValueError(f"limit {self.limit!r} is not one of {', '.join(LIMITS)}")
         if twice := sorted(set(self.body or {}) & OURS):
             raise ValueError(f"body sets {', '.join(twice)}, which have settings of their own or must stay as they are")
+        if secret := next((name for name in self.body or {} if SECRET.search(name)), None):
+            raise ValueError(f"body sets {secret}: name the variable that holds the key as api_key_env")
+        if self.api_key_env is not None and not VARIABLE.fullmatch(self.api_key_env):
+            raise ValueError("api_key_env is no name of an environment variable: it must not be the key itself")
 
     @property
     def address(self) -> str:
@@ -150,7 +161,7 @@ class OpenAIBackend:
         try:
             # A redirect is not followed: the key and the images are for the server that the study names.
             async with self._connected().post(self._url, json=question, allow_redirects=False) as response:
-                body = await _text(response)
+                body = self._without_key(await _text(response))
         except (aiohttp.ClientError, OSError) as error:
             return online.by_error(error)
         except ValueError as error:  # no text in the encoding that it names, or too much of it
@@ -189,7 +200,7 @@ class OpenAIBackend:
 
     def _refused(self, status: int, error: dict[str, Any], body: str, wait: str | None) -> Reply:
         """By status, and by the error's code where one status stands for several things."""
-        said = self._hidden(f"{status}: {error.get('message') or body}"[: online.LONGEST_DETAIL])
+        said = without(f"{status}: {error.get('message') or body}", self._key)[: online.LONGEST_DETAIL]
         codes = [error.get(name) for name in ("code", "type")]
         filtered = next((code for code in codes if code in FILTERED), None)
         if filtered:
@@ -206,9 +217,9 @@ class OpenAIBackend:
         limited = status == 429
         return online.refused_by_status(status, said, limited=limited, retry_after_sec=retry_after_sec(wait))
 
-    def _hidden(self, message: str) -> str:
-        """Some servers tell what key they were shown."""
-        return message.replace(self._key, "***") if self._key else message
+    def _without_key(self, body: str) -> str:
+        """Not a short one, such as EMPTY, which may well be a word of a caption."""
+        return without(body, self._key) if len(self._key or "") >= SHORTEST_KEY else body
 
 
 def identity(*, prompt: str | None = None, **options: Any) -> dict[str, object]:

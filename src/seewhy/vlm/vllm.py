@@ -23,7 +23,7 @@ from seewhy.vlm.settings import dealt
 VERSION = 1
 """Goes up with every change of what the same model, image and prompt give."""
 
-OURS = {"model", "revision", "tokenizer_revision", "dtype", "trust_remote_code", "max_model_len"} | {
+OURS = {"model", "revision", "tokenizer_revision", "dtype", "trust_remote_code", "load_format", "max_model_len"} | {
     "tensor_parallel_size",
     "distributed_executor_backend",
     "gpu_memory_utilization",
@@ -273,6 +273,7 @@ def _started(asked: Settings) -> Any:
             tokenizer_revision=commit,
             dtype=asked.dtype,
             trust_remote_code=asked.trust_remote_code,
+            load_format="safetensors",  # other forms of weights can run code when they are read
             max_model_len=asked.max_model_len,
             tensor_parallel_size=gpus,
             # In a Ray worker vLLM would look for GPUs of other nodes; those of this worker are all it is meant to have.
