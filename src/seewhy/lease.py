@@ -38,6 +38,7 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.failure import Fatal
+from seewhy.logs import submitted_job
 
 FOLDER = "_lease"
 RENEW_SEC = 10.0
@@ -48,8 +49,6 @@ was lost waits no longer than a node takes to start."""
 _RELEASE_SEC = 20.0
 """An end waits so long for a renewal that is under way."""
 _NAME = re.compile(r"(\d{6})\.json")
-_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray's job server for the entrypoint of a submitted job."""
 
 
 class Lease:
@@ -247,7 +246,7 @@ def _mine(study: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "user": user,
-        "job": _ray_job(),
+        "job": submitted_job(),
         "process": _process(),
         "since": _now(),
         "stage": None,
@@ -268,12 +267,6 @@ def _told(found: dict[str, Any]) -> str:
     who += f", Ray job {found['job']}" if found["job"] else ""
     at = f", at {found['stage']}" if found["stage"] else ""
     return f'the run "{found["study"]}" ({who}; since {found["since"]}{at})'
-
-
-def _ray_job() -> str | None:
-    with suppress(KeyError, ValueError, TypeError):
-        return str(json.loads(os.environ[_JOB_CONFIG])["metadata"]["job_submission_id"])
-    return None
 
 
 def _process() -> dict[str, Any] | None:

@@ -118,8 +118,12 @@ class _Formatter:
 
 
 def _job() -> str:
+    return submitted_job() or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def submitted_job() -> str | None:
+    """Id of the job of Ray's that this process is the driver of; None where it is of none that was submitted."""
     try:
-        metadata = json.loads(os.environ[_JOB])["metadata"]
-        return str(metadata["job_submission_id"])
+        return str(json.loads(os.environ[_JOB])["metadata"]["job_submission_id"])
     except (KeyError, TypeError, ValueError):
-        return f"{socket.gethostname()}-{os.getpid()}"
+        return None
