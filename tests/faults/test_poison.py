@@ -16,7 +16,7 @@ from seewhy.fetch import Fetch
 from seewhy.poison import Note, Watch
 from seewhy.run import Source, _Worker, run_stage
 from seewhy.table import Table
-from tests.faults.dying import Dying, came_to
+from tests.faults.dying import Dying, came_to, count_lives
 from tests.faults.fragile_fetch import MAGIC, FragileFetch
 from tests.stages import SHOUT, Shout
 
@@ -224,8 +224,9 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     dies = ["0110", "0123", "0207"]
     table, undisturbed = Table(str(tmp_path / "t"), SHOUT), Table(str(tmp_path / "u"), SHOUT)
     seen: list[dict[str, int]] = []
+    arguments = {"log": str(log), "lives": 25}
     counts = run_stage(
-        Dying, {"log": str(log)}, source, table, rows_per_block=25, workers=2, num_cpus=0.5, progress=seen.append
+        Dying, arguments, source, table, rows_per_block=25, workers=2, num_cpus=0.5, progress=seen.append
     )
     assert (counts.rows_in, counts.ok, counts.missing) == (300, 297, 0)
     assert counts.reasons == {"bad_input/crashed": 3}
@@ -250,7 +251,7 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     assert all(times[one] <= 5 for one in dies)
 
     before = storage.list_files(table.url)
-    assert run_stage(Dying, {"log": str(log)}, source, table, rows_per_block=25, num_cpus=0.5).ok == 297
+    assert run_stage(Dying, arguments, source, table, rows_per_block=25, num_cpus=0.5).ok == 297
     assert Counter(came_to(log)) == times
     assert storage.list_files(table.url) == before
 
@@ -265,9 +266,9 @@ def test_a_stage_that_always_ends_its_process_is_no_fault_of_ten_thousand_rows(
     ids = [f"{i:05d}" for i in range(10_000)]
     source = Source(pa.table({"id": ids, "text": [rows] * len(ids)}))
     with pytest.raises(Fatal, match=r"process that runs Dying ended 3 times, and no row has come through"):
-        run_stage(Dying, {"log": str(log), "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
+        run_stage(Dying, {"log": str(log), "lives": 8, "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
     assert storage.list_files(table.url) == {}
-    assert len(came_to(log)) == 3
+    assert count_lives(log) == 3
 
 
 PICTURES = 100
@@ -296,7 +297,9 @@ def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
         )
         table, undisturbed = (Table(str(tmp_path / name), schema.IMAGES) for name in "tu")
         arguments = {"allow_private": ["127.0.0.1"]}
-        counts = run_stage(FragileFetch, {"log": str(log), **arguments}, source, table, rows_per_block=32, num_cpus=0.5)
+        counts = run_stage(
+            FragileFetch, {"log": str(log), "lives": 10, **arguments}, source, table, rows_per_block=32, num_cpus=0.5
+        )
         run_stage(Fetch, arguments, source, undisturbed, rows_per_block=32, num_cpus=0.5)
     assert (counts.ok, counts.reasons) == (PICTURES - 1, {"bad_input/crashed": 1})
     rows, expected = (one.read(only_ok=False).sort_by("id").to_pylist() for one in (table, undisturbed))
