@@ -81,15 +81,14 @@ class Watch:
         self._ids: list[str] = keys.column(schema.ID).to_pylist()
         self._name = f"{_HELD}{generation:06d}-{digest(self._ids)}"
         self._note = Note(((0, len(keys)),))
+        self._last: dict[int, pa.Table] = {}  # by their first row, as they came
 
-    def work_through(self, work: Callable[[pa.Table], pa.Table]) -> pa.Table:
-        """The outcomes of the block, in its order.
-
+    def work_through(self, work: Callable[[pa.Table], pa.Table]) -> None:
+        """
         Args:
             work: keys to their outcomes. Returns fewer where it will take no more; what is left then has no outcome.
                 A MemoryError from it counts as the death of a process.
         """
-        found: dict[int, pa.Table] = {}  # by their first row
         self._pick_up()
         while self._note.left:
             start, stop = self._note.left[0]
@@ -99,14 +98,19 @@ class Watch:
             except MemoryError:
                 self._note = self._note.after_death()
                 continue
-            if len(rows) < stop - start or len(self._note.left) == 1:  # the end: it goes straight into the part
-                found[start] = rows
-                break
+            if len(rows) < stop - start or len(self._note.left) == 1:
+                self._last = {start: rows}  # nothing comes after it: it goes straight into the part
+                return
             write_part(self._kept((start, stop)), rows, self._table.schema)
             self._note = self._note.after_success()
-        found |= {rows[0]: read_part(self._kept(rows), None) for rows in self._note.done}
+
+    def outcomes(self) -> pa.Table:
+        """Of the rows that were worked through, in the order of the block."""
+        found = {rows[0]: read_part(self._kept(rows), None) for rows in self._note.done}
         found |= {row: _crashed(self._ids[row], self._table.schema) for row in self._note.crashed}
-        return pa.concat_tables(found[first].cast(self._table.schema) for first in sorted(found))
+        found |= self._last
+        pieces = [found[first].cast(self._table.schema) for first in sorted(found)]
+        return pa.concat_tables([self._table.schema.empty_table(), *pieces])
 
     def forget(self) -> None:
         """Once the block is a part."""

@@ -97,6 +97,8 @@ def run_stage(
 ) -> Counts:
     """Runs `stage` over the rows of `source` that `table` lacks, and marks the table done.
 
+    A row that ends the process which works on it fails as `bad_input`, `crashed`.
+
     Args:
         stage: class of the stage; built in each worker with `stage_args`.
         rows_per_block: rows that one kill can lose, and that one part holds.
@@ -105,12 +107,10 @@ def run_stage(
         retry: kinds of failure to try again; retry_reasons: single reasons, whatever their kind.
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
-    A row that ends the process which works on it fails as `bad_input`, `crashed`.
-
     Raises:
         Fatal: a table that does not add up, or too many failed rows. What a worker raised so, and what kept a stage
-            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. The
-            stage ends its process again and again, and no row has come through.
+            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. Its
+            processes died again and again, and no row has come through.
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
@@ -290,7 +290,12 @@ class _Worker:
             except MemoryError:
                 self._watched = True
         watch = Watch(self._table, keys, generation=self._generation)
-        rows = self._written(watch.work_through(self._work), keys)
+        try:
+            watch.work_through(self._work)
+        except Fatal:
+            self._written(watch.outcomes(), keys)  # some may be paid for; the next run finds the others missing
+            raise
+        rows = self._written(watch.outcomes(), keys)
         watch.forget()
         return rows
 

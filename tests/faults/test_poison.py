@@ -48,10 +48,11 @@ class Process:
         while True:
             watch = Watch(self._table, self._block, generation=1)
             try:
-                rows = watch.work_through(self._work)
+                watch.work_through(self._work)
             except Died:
                 self.deaths += 1
             else:
+                rows = watch.outcomes()
                 watch.forget()
                 return rows
 
@@ -163,6 +164,25 @@ def test_of_a_row_that_takes_all_memory_the_process_need_not_die(table: Table) -
     assert told == {"stopped": None, "ok": 15, "transient": 0, "rejected": 0, "bad_input": 1}
     assert crashed(table.read(only_ok=False)) == ["0003"]
     assert len(table.parts()) == len(storage.list_files(table.url)) == 1
+
+
+def test_what_came_through_before_a_fatal_error_is_kept(table: Table) -> None:
+    """Of 16 rows in twos, the first two are too much for the memory; the error is of the third two."""
+    block = keys(16, r0000="hoard", r0004="fatal")
+
+    class Failing:
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            if "hoard" in batch["text"].to_pylist():
+                raise MemoryError
+            if "fatal" in batch["text"].to_pylist():
+                raise Fatal("no such model")
+            return Shout()(batch)
+
+    worker = _Worker(Failing, {}, Source(block), table, generation=1)
+    (told,) = worker(block).to_pylist()
+    assert (told["stopped"], told["ok"]) == ("no such model", 0)
+    assert table.index()["id"].to_pylist() == ["0000", "0001", "0002", "0003"]
+    assert crashed(table.read(only_ok=False)) == ["0000"]
 
 
 def test_what_was_asked_before_the_money_ran_out_is_kept(table: Table) -> None:
