@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
 from seewhy.metrics import Meter
-from seewhy.poison import IN_VAIN, Watch, anything_came_through, clear, count_start
+from seewhy.poison import Patience, Watch, anything_came_through, clear, count_start
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -73,6 +73,7 @@ class Source:
 
 
 _RAY_BLOCKS = 256
+_PATIENCE = Patience()
 
 Progress = Callable[[Mapping[str, int]], None]
 """Called in the driver as blocks are committed, with rows by outcome: `ok` or a kind of failure."""
@@ -120,7 +121,7 @@ def run_stage(
             "source": Source(todo.schema.empty_table(), source.stored),
             "table": table,
             "generation": table.next_generation(),
-            "in_vain": IN_VAIN,
+            "patience": _PATIENCE,
         }
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
         if accelerator_type:
@@ -226,9 +227,6 @@ class _Worker:
     Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
     After one, or once its stage has left a row unasked, a worker does nothing more: it lets the blocks pass that are
     left, while others finish theirs, which may be paid for.
-
-    Args:
-        in_vain: times that it may be started again while no worker's rows come through.
     """
 
     def __init__(
@@ -238,7 +236,7 @@ class _Worker:
         source: Source,
         table: Table,
         generation: int,
-        in_vain: int = IN_VAIN,
+        patience: Patience = _PATIENCE,
     ) -> None:
         self._meter = Meter(table.url.rsplit("/", 2)[-2])
         self._source = source
@@ -246,12 +244,13 @@ class _Worker:
         self._generation = generation
         self._stopped: str | None = None
         self._watched = False
+        self._patience = patience
         try:
             again = _worker_started_again()
             if again is not None:
                 self._watched = True
                 starts = count_start(table, again, generation=generation)
-                if starts >= in_vain and not anything_came_through(table, generation=generation):
+                if starts >= patience.in_vain and not anything_came_through(table, generation=generation):
                     raise Fatal(
                         f"the process that runs {stage.__name__} ended {starts} times, and no row has come through: "
                         "either a library that it needs crashes here, or it gets too little memory (resources); "
@@ -289,7 +288,7 @@ class _Worker:
                 return self._written(self._work(keys), keys)
             except MemoryError:
                 self._watched = True
-        watch = Watch(self._table, keys, generation=self._generation)
+        watch = Watch(self._table, keys, generation=self._generation, apart_sec=self._patience.apart_sec)
         try:
             watch.work_through(self._work)
         except Fatal:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from seewhy import poison, run, schema, storage
 from seewhy.demo.server import serve
 from seewhy.failure import Fatal
 from seewhy.fetch import Fetch
-from seewhy.poison import Note, Watch
+from seewhy.poison import Note, Patience, Watch
 from seewhy.run import Source, _Worker, run_stage
 from seewhy.table import Table
 from tests.faults.dying import Dying, came_to, count_lives
@@ -24,6 +25,9 @@ from tests.stages import SHOUT, Shout
 def keys(count: int, **texts: str) -> pa.Table:
     ids = [f"{i:04d}" for i in range(count)]
     return pa.table({"id": ids, "text": [texts.get("r" + i, f"text {i}") for i in ids]})
+
+
+AT_ONCE = Patience(in_vain=3, apart_sec=0.0)
 
 
 class Died(BaseException):
@@ -39,14 +43,16 @@ class Process:
         block: pa.Table,
         dies: Callable[[str, int], bool],
         stage: Callable[[pa.Table], pa.Table] | None = None,
+        apart_sec: float = 0.0,
     ) -> None:
         self._table, self._block, self._dies, self._stage = table, block, dies, stage or Shout()
+        self._apart_sec = apart_sec
         self.calls: list[list[str]] = []
         self.deaths = 0
 
     def outcomes(self) -> pa.Table:
         while True:
-            watch = Watch(self._table, self._block, generation=1)
+            watch = Watch(self._table, self._block, generation=1, apart_sec=self._apart_sec)
             try:
                 watch.work_through(self._work)
             except Died:
@@ -150,6 +156,25 @@ def test_a_row_that_came_through_just_before_a_death_is_not_asked_again(
     assert process.deaths == 3
 
 
+def test_workers_that_fall_together_are_set_apart_and_no_death_counts_while_they_wait(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row, in hand at one death. Four times more another's hunger ends the process, always while it waits."""
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) < 5:
+            raise Died
+
+    monkeypatch.setattr(poison, "time", SimpleNamespace(sleep=wait))
+    process = Process(table, keys(1), lambda one, nth: nth == 1, apart_sec=20.0)
+    assert crashed(process.outcomes()) == []
+    assert process.deaths == len(waits) == 5
+    assert len(set(waits)) == 5
+    assert all(0 <= one <= 20 for one in waits)
+
+
 def test_of_a_row_that_takes_all_memory_the_process_need_not_die(table: Table) -> None:
     block = keys(16, r0003="hoard")
 
@@ -159,7 +184,7 @@ def test_of_a_row_that_takes_all_memory_the_process_need_not_die(table: Table) -
                 raise MemoryError
             return Shout()(batch)
 
-    worker = _Worker(Hoarding, {}, Source(block), table, generation=1)
+    worker = _Worker(Hoarding, {}, Source(block), table, 1, AT_ONCE)
     (told,) = worker(block).to_pylist()
     assert told == {"stopped": None, "ok": 15, "transient": 0, "rejected": 0, "bad_input": 1}
     assert crashed(table.read(only_ok=False)) == ["0003"]
@@ -178,7 +203,7 @@ def test_what_came_through_before_a_fatal_error_is_kept(table: Table) -> None:
                 raise Fatal("no such model")
             return Shout()(batch)
 
-    worker = _Worker(Failing, {}, Source(block), table, generation=1)
+    worker = _Worker(Failing, {}, Source(block), table, 1, AT_ONCE)
     (told,) = worker(block).to_pylist()
     assert (told["stopped"], told["ok"]) == ("no such model", 0)
     assert table.index()["id"].to_pylist() == ["0000", "0001", "0002", "0003"]
@@ -239,7 +264,9 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """300 rows in 12 blocks. Three end their process, each in its own way; one is unlucky three times."""
-    monkeypatch.setattr(run, "IN_VAIN", 3)  # each worker is started again more often; but there is what came through
+    monkeypatch.setattr(
+        run, "_PATIENCE", AT_ONCE
+    )  # each worker is started again more often; but there is what came through
     source = Source(keys(300, r0110="segfault", r0123="hoard", r0207="abort", r0260="kill 3"))
     dies = ["0110", "0123", "0207"]
     table, undisturbed = Table(str(tmp_path / "t"), SHOUT), Table(str(tmp_path / "u"), SHOUT)
@@ -281,7 +308,7 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
 def test_a_stage_that_always_ends_its_process_is_no_fault_of_ten_thousand_rows(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, setup: str | None, rows: str
 ) -> None:
-    monkeypatch.setattr(run, "IN_VAIN", 3)
+    monkeypatch.setattr(run, "_PATIENCE", AT_ONCE)
     table = Table(str(tmp_path / "t"), SHOUT)
     ids = [f"{i:05d}" for i in range(10_000)]
     source = Source(pa.table({"id": ids, "text": [rows] * len(ids)}))
@@ -296,8 +323,9 @@ PICTURES = 100
 
 @pytest.mark.ray
 def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
-    ray_cluster: None, tmp_path: Path, log: Path
+    ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run, "_PATIENCE", AT_ONCE)
     folder = tmp_path / "pictures"
     folder.mkdir()
     bad = (77,)
