@@ -9,14 +9,18 @@ in turn, for ever. So a worker that was started again notes what it has in hand,
 
 One that finds its block noted knows that a process died with those rows in hand. It runs the block in eighths, those
 that a process dies with in eighths again, and so on down to a single row. A row that two processes died with, having
-nothing else in hand, is `bad_input`, `crashed`: one alone may have died with its node. What came through meanwhile is
-kept and not asked for again; it becomes a part once the block is whole, so that the table itself never shows any of it.
+nothing else in hand, is `bad_input`, `crashed`: one alone may have died with its node. Where memory runs out, Ray ends
+several workers at once, of which one had the row that took it: so before the second time each waits, as long as chance
+will have it, lest they fall together again. What came through meanwhile is kept and not asked for again; it becomes a
+part once the block is whole, so that the table itself never shows any of it.
 
 Until a process has died this costs nothing. From then on each block of that worker costs it a small write and a removal
 more. In a block of 64, a row that ends processes ends four of them, and a worker's first such row five. Its neighbours
 are worked on four times at most, those out of its eighth three times, however many such rows a block has.
 """
 
+import random
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -28,10 +32,6 @@ from seewhy.table import Table, digest, read_part, write_part
 
 CRASHED = "crashed"
 """Reason of a row that processes died of."""
-IN_VAIN = 20
-"""Starts of a worker after which something must have come through. Eight new rows, all of which end the process, take
-18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of it after two minutes."""
-
 _SHARES = 8
 _DEATHS = 2
 _DETAIL = f"{_DEATHS} processes ended while each had nothing but this row in hand: it crashes them, or takes all memory"
@@ -39,6 +39,20 @@ _HELD = "_held-"
 
 Rows = tuple[int, int]
 """Rows of a block: from, to."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """
+    Attributes:
+        in_vain: starts of a worker after which something must have come through. Eight new rows, all of which end the
+            process, take 18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of it
+            after two minutes.
+        apart_sec: before a row is alone in hand for the second time, at most.
+    """
+
+    in_vain: int = 20
+    apart_sec: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -76,37 +90,43 @@ class Note:
 class Watch:
     """Over one block of keys, in a worker that was started again."""
 
-    def __init__(self, table: Table, keys: pa.Table, *, generation: int) -> None:
-        self._table, self._keys = table, keys
+    def __init__(self, table: Table, keys: pa.Table, *, generation: int, apart_sec: float) -> None:
+        self._table, self._keys, self._apart_sec = table, keys, apart_sec
         self._ids: list[str] = keys.column(schema.ID).to_pylist()
         self._name = f"{_HELD}{generation:06d}-{digest(self._ids)}"
         self._note = Note(((0, len(keys)),))
+        self._last: dict[int, pa.Table] = {}  # by their first row, as they came
 
-    def work_through(self, work: Callable[[pa.Table], pa.Table]) -> pa.Table:
-        """The outcomes of the block, in its order.
-
+    def work_through(self, work: Callable[[pa.Table], pa.Table]) -> None:
+        """
         Args:
             work: keys to their outcomes. Returns fewer where it will take no more; what is left then has no outcome.
                 A MemoryError from it counts as the death of a process.
         """
-        found: dict[int, pa.Table] = {}  # by their first row
         self._pick_up()
         while self._note.left:
             start, stop = self._note.left[0]
+            if self._note.deaths:  # noted only after the wait: who dies in it had nothing in hand
+                time.sleep(random.uniform(0, self._apart_sec))
             self._write()
             try:
                 rows = work(self._keys.slice(start, stop - start))
             except MemoryError:
                 self._note = self._note.after_death()
                 continue
-            if len(rows) < stop - start or len(self._note.left) == 1:  # the end: it goes straight into the part
-                found[start] = rows
-                break
+            if len(rows) < stop - start or len(self._note.left) == 1:
+                self._last = {start: rows}  # nothing comes after it: it goes straight into the part
+                return
             write_part(self._kept((start, stop)), rows, self._table.schema)
             self._note = self._note.after_success()
-        found |= {rows[0]: read_part(self._kept(rows), None) for rows in self._note.done}
+
+    def outcomes(self) -> pa.Table:
+        """Of the rows that were worked through, in the order of the block."""
+        found = {rows[0]: read_part(self._kept(rows), None) for rows in self._note.done}
         found |= {row: _crashed(self._ids[row], self._table.schema) for row in self._note.crashed}
-        return pa.concat_tables(found[first].cast(self._table.schema) for first in sorted(found))
+        found |= self._last
+        pieces = [found[first].cast(self._table.schema) for first in sorted(found)]
+        return pa.concat_tables([self._table.schema.empty_table(), *pieces])
 
     def forget(self) -> None:
         """Once the block is a part."""

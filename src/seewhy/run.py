@@ -31,7 +31,7 @@ from seewhy import logs
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.memory import keep_freed_memory
 from seewhy.metrics import Meter
-from seewhy.poison import IN_VAIN, Watch, anything_came_through, clear, count_start
+from seewhy.poison import Patience, Watch, anything_came_through, clear, count_start
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -74,6 +74,7 @@ class Source:
 
 
 _RAY_BLOCKS = 256
+_PATIENCE = Patience()
 
 Progress = Callable[[Mapping[str, int]], None]
 """Called in the driver as blocks are committed, with rows by outcome: `ok` or a kind of failure."""
@@ -98,6 +99,8 @@ def run_stage(
 ) -> Counts:
     """Runs `stage` over the rows of `source` that `table` lacks, and marks the table done.
 
+    A row that ends the process which works on it fails as `bad_input`, `crashed`.
+
     Args:
         stage: class of the stage; built in each worker with `stage_args`.
         rows_per_block: rows that one kill can lose, and that one part holds.
@@ -106,12 +109,10 @@ def run_stage(
         retry: kinds of failure to try again; retry_reasons: single reasons, whatever their kind.
         max_failed_fraction: above this share of failed rows (0..1) the stage raises Fatal once all rows are committed.
 
-    A row that ends the process which works on it fails as `bad_input`, `crashed`.
-
     Raises:
         Fatal: a table that does not add up, or too many failed rows. What a worker raised so, and what kept a stage
-            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. The
-            stage ends its process again and again, and no row has come through.
+            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. Its
+            processes died again and again, and no row has come through.
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
@@ -121,8 +122,8 @@ def run_stage(
             "source": Source(todo.schema.empty_table(), source.stored),
             "table": table,
             "generation": table.next_generation(),
-            "in_vain": IN_VAIN,
             "log": logs.fields(stage_name(table)),
+            "patience": _PATIENCE,
         }
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory_bytes}
         if accelerator_type:
@@ -233,9 +234,6 @@ class _Worker:
     Fatal travels as a value: Ray would wrap the exception, and start an actor again and again whose constructor raised.
     After one, or once its stage has left a row unasked, a worker does nothing more: it lets the blocks pass that are
     left, while others finish theirs, which may be paid for.
-
-    Args:
-        in_vain: times that it may be started again while no worker's rows come through.
     """
 
     def __init__(
@@ -245,8 +243,8 @@ class _Worker:
         source: Source,
         table: Table,
         generation: int,
-        in_vain: int = IN_VAIN,
         log: dict[str, Any] | None = None,
+        patience: Patience = _PATIENCE,
     ) -> None:
         self._meter = Meter(stage_name(table))
         self._log = logs.BlockLog(log)
@@ -255,12 +253,13 @@ class _Worker:
         self._generation = generation
         self._stopped: str | None = None
         self._watched = False
+        self._patience = patience
         try:
             again = _worker_started_again()
             if again is not None:
                 self._watched = True
                 starts = count_start(table, again, generation=generation)
-                if starts >= in_vain and not anything_came_through(table, generation=generation):
+                if starts >= patience.in_vain and not anything_came_through(table, generation=generation):
                     raise Fatal(
                         f"the process that runs {stage.__name__} ended {starts} times, and no row has come through: "
                         "either a library that it needs crashes here, or it gets too little memory (resources); "
@@ -299,8 +298,13 @@ class _Worker:
                 return self._written(self._work(keys), keys)
             except MemoryError:
                 self._watched = True
-        watch = Watch(self._table, keys, generation=self._generation)
-        rows = self._written(watch.work_through(self._work), keys)
+        watch = Watch(self._table, keys, generation=self._generation, apart_sec=self._patience.apart_sec)
+        try:
+            watch.work_through(self._work)
+        except Fatal:
+            self._written(watch.outcomes(), keys)  # some may be paid for; the next run finds the others missing
+            raise
+        rows = self._written(watch.outcomes(), keys)
         watch.forget()
         return rows
 

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,20 @@ import pyarrow as pa
 from seewhy.failure import Fatal
 from tests.stages import SHOUT
 
-MOST = 15
-"""Times that a row may be worked on, or a worker started, before a test is told instead of going on for ever."""
+
+def begin_life(log: Path, lives: int) -> None:
+    """Counts processes: a test is to end, and be told, where they go on dying.
+
+    Raises:
+        Fatal: there were more of them than `lives`.
+    """
+    (log / f"{uuid.uuid4().hex}.life").touch()
+    if count_lives(log) > lives:
+        raise Fatal(f"more than {lives} processes")
+
+
+def count_lives(log: Path) -> int:
+    return len(list(log.glob("*.life")))
 
 
 def segfault() -> None:
@@ -58,15 +71,15 @@ class Dying:
     is ``kill 3`` is killed there three times, and comes through from then on.
 
     Args:
-        log: folder of a file a call, with a line for each row that it came to.
+        log: folder of a file a call, with a line for each row that it came to, and of one for each process.
+        lives: processes at most.
         setup: one of WAYS, gone when a worker is set up.
     """
 
-    def __init__(self, *, log: str, setup: str | None = None) -> None:
+    def __init__(self, *, log: str, lives: int, setup: str | None = None) -> None:
         self._log = Path(log)
+        begin_life(self._log, lives)
         if setup is not None:
-            self._came_to("setup")
-            self._times("setup")
             WAYS[setup]()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -75,23 +88,17 @@ class Dying:
         for key, text in zip(ids, texts, strict=True):
             self._came_to(key, call)
             way, _, times = text.partition(" ")
-            if way in WAYS and self._times(key) <= int(times or MOST):
+            if way in WAYS and (not times or came_to(self._log).count(key) <= int(times)):
                 WAYS[way]()
         nothing = pa.nulls(len(ids), pa.string())
         columns: dict[str, Any] = {"id": ids, "text": [text.upper() for text in texts]}
         return pa.table(columns | dict.fromkeys(SHOUT.names[2:], nothing), schema=SHOUT)
 
-    def _came_to(self, key: str, call: str = "") -> None:
-        with (self._log / (call or f"{os.getpid()}-{time.monotonic_ns()}")).open("a") as file:
+    def _came_to(self, key: str, call: str) -> None:
+        with (self._log / f"{call}.call").open("a") as file:
             file.write(f"{key}\n")
-
-    def _times(self, key: str) -> int:
-        times = came_to(self._log).count(key)
-        if times > MOST:
-            raise Fatal(f"{key} came {times} times")
-        return times
 
 
 def came_to(log: Path) -> list[str]:
     """Rows that stages came to, each as often as they did."""
-    return [line for file in log.iterdir() for line in file.read_text().splitlines()]
+    return [line for file in log.glob("*.call") for line in file.read_text().splitlines()]

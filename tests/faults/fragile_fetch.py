@@ -1,15 +1,13 @@
 """Fetch, with a decoder that crashes at bytes that hold MAGIC."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from seewhy.failure import Fatal
 from seewhy.fetch import Fetch, stage
 from seewhy.images import check_image
-from tests.faults.dying import MOST, segfault
+from tests.faults.dying import begin_life, segfault
 
 MAGIC = b"crashes the decoder"
 
@@ -17,13 +15,11 @@ MAGIC = b"crashes the decoder"
 class FragileFetch:
     """
     Args:
-        log: folder of a file a time that it was set up.
+        log, lives: see `begin_life`.
     """
 
-    def __init__(self, *, log: str, **arguments: Any) -> None:
-        (Path(log) / uuid.uuid4().hex).touch()
-        if len(list(Path(log).iterdir())) > MOST:
-            raise Fatal("its process goes on dying")
+    def __init__(self, *, log: str, lives: int, **arguments: Any) -> None:
+        begin_life(Path(log), lives)
         self._fetch = Fetch(**arguments)
         stage.check_image = _fragile  # of this process alone
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,10 @@ from seewhy import poison, run, schema, storage
 from seewhy.demo.server import serve
 from seewhy.failure import Fatal
 from seewhy.fetch import Fetch
-from seewhy.poison import Note, Watch
+from seewhy.poison import Note, Patience, Watch
 from seewhy.run import Source, _Worker, run_stage
 from seewhy.table import Table
-from tests.faults.dying import Dying, came_to
+from tests.faults.dying import Dying, came_to, count_lives
 from tests.faults.fragile_fetch import MAGIC, FragileFetch
 from tests.stages import SHOUT, Shout
 
@@ -24,6 +25,9 @@ from tests.stages import SHOUT, Shout
 def keys(count: int, **texts: str) -> pa.Table:
     ids = [f"{i:04d}" for i in range(count)]
     return pa.table({"id": ids, "text": [texts.get("r" + i, f"text {i}") for i in ids]})
+
+
+AT_ONCE = Patience(in_vain=3, apart_sec=0.0)
 
 
 class Died(BaseException):
@@ -39,19 +43,22 @@ class Process:
         block: pa.Table,
         dies: Callable[[str, int], bool],
         stage: Callable[[pa.Table], pa.Table] | None = None,
+        apart_sec: float = 0.0,
     ) -> None:
         self._table, self._block, self._dies, self._stage = table, block, dies, stage or Shout()
+        self._apart_sec = apart_sec
         self.calls: list[list[str]] = []
         self.deaths = 0
 
     def outcomes(self) -> pa.Table:
         while True:
-            watch = Watch(self._table, self._block, generation=1)
+            watch = Watch(self._table, self._block, generation=1, apart_sec=self._apart_sec)
             try:
-                rows = watch.work_through(self._work)
+                watch.work_through(self._work)
             except Died:
                 self.deaths += 1
             else:
+                rows = watch.outcomes()
                 watch.forget()
                 return rows
 
@@ -149,6 +156,25 @@ def test_a_row_that_came_through_just_before_a_death_is_not_asked_again(
     assert process.deaths == 3
 
 
+def test_workers_that_fall_together_are_set_apart_and_no_death_counts_while_they_wait(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row, in hand at one death. Four times more another's hunger ends the process, always while it waits."""
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) < 5:
+            raise Died
+
+    monkeypatch.setattr(poison, "time", SimpleNamespace(sleep=wait))
+    process = Process(table, keys(1), lambda one, nth: nth == 1, apart_sec=20.0)
+    assert crashed(process.outcomes()) == []
+    assert process.deaths == len(waits) == 5
+    assert len(set(waits)) == 5
+    assert all(0 <= one <= 20 for one in waits)
+
+
 def test_of_a_row_that_takes_all_memory_the_process_need_not_die(table: Table) -> None:
     block = keys(16, r0003="hoard")
 
@@ -158,11 +184,30 @@ def test_of_a_row_that_takes_all_memory_the_process_need_not_die(table: Table) -
                 raise MemoryError
             return Shout()(batch)
 
-    worker = _Worker(Hoarding, {}, Source(block), table, generation=1)
+    worker = _Worker(Hoarding, {}, Source(block), table, 1, AT_ONCE)
     (told,) = worker(block).to_pylist()
     assert told == {"stopped": None, "ok": 15, "transient": 0, "rejected": 0, "bad_input": 1}
     assert crashed(table.read(only_ok=False)) == ["0003"]
     assert len(table.parts()) == len(storage.list_files(table.url)) == 1
+
+
+def test_what_came_through_before_a_fatal_error_is_kept(table: Table) -> None:
+    """Of 16 rows in twos, the first two are too much for the memory; the error is of the third two."""
+    block = keys(16, r0000="hoard", r0004="fatal")
+
+    class Failing:
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            if "hoard" in batch["text"].to_pylist():
+                raise MemoryError
+            if "fatal" in batch["text"].to_pylist():
+                raise Fatal("no such model")
+            return Shout()(batch)
+
+    worker = _Worker(Failing, {}, Source(block), table, 1, AT_ONCE)
+    (told,) = worker(block).to_pylist()
+    assert (told["stopped"], told["ok"]) == ("no such model", 0)
+    assert table.index()["id"].to_pylist() == ["0000", "0001", "0002", "0003"]
+    assert crashed(table.read(only_ok=False)) == ["0000"]
 
 
 def test_what_was_asked_before_the_money_ran_out_is_kept(table: Table) -> None:
@@ -219,13 +264,16 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """300 rows in 12 blocks. Three end their process, each in its own way; one is unlucky three times."""
-    monkeypatch.setattr(run, "IN_VAIN", 3)  # each worker is started again more often; but there is what came through
+    monkeypatch.setattr(
+        run, "_PATIENCE", AT_ONCE
+    )  # each worker is started again more often; but there is what came through
     source = Source(keys(300, r0110="segfault", r0123="hoard", r0207="abort", r0260="kill 3"))
     dies = ["0110", "0123", "0207"]
     table, undisturbed = Table(str(tmp_path / "t"), SHOUT), Table(str(tmp_path / "u"), SHOUT)
     seen: list[dict[str, int]] = []
+    arguments = {"log": str(log), "lives": 25}
     counts = run_stage(
-        Dying, {"log": str(log)}, source, table, rows_per_block=25, workers=2, num_cpus=0.5, progress=seen.append
+        Dying, arguments, source, table, rows_per_block=25, workers=2, num_cpus=0.5, progress=seen.append
     )
     assert (counts.rows_in, counts.ok, counts.missing) == (300, 297, 0)
     assert counts.reasons == {"bad_input/crashed": 3}
@@ -250,7 +298,7 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
     assert all(times[one] <= 5 for one in dies)
 
     before = storage.list_files(table.url)
-    assert run_stage(Dying, {"log": str(log)}, source, table, rows_per_block=25, num_cpus=0.5).ok == 297
+    assert run_stage(Dying, arguments, source, table, rows_per_block=25, num_cpus=0.5).ok == 297
     assert Counter(came_to(log)) == times
     assert storage.list_files(table.url) == before
 
@@ -260,14 +308,14 @@ def test_one_row_in_a_hundred_ends_its_process_and_the_rest_is_done(
 def test_a_stage_that_always_ends_its_process_is_no_fault_of_ten_thousand_rows(
     ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, setup: str | None, rows: str
 ) -> None:
-    monkeypatch.setattr(run, "IN_VAIN", 3)
+    monkeypatch.setattr(run, "_PATIENCE", AT_ONCE)
     table = Table(str(tmp_path / "t"), SHOUT)
     ids = [f"{i:05d}" for i in range(10_000)]
     source = Source(pa.table({"id": ids, "text": [rows] * len(ids)}))
     with pytest.raises(Fatal, match=r"process that runs Dying ended 3 times, and no row has come through"):
-        run_stage(Dying, {"log": str(log), "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
+        run_stage(Dying, {"log": str(log), "lives": 8, "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
     assert storage.list_files(table.url) == {}
-    assert len(came_to(log)) == 3
+    assert count_lives(log) == 3
 
 
 PICTURES = 100
@@ -275,8 +323,9 @@ PICTURES = 100
 
 @pytest.mark.ray
 def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
-    ray_cluster: None, tmp_path: Path, log: Path
+    ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run, "_PATIENCE", AT_ONCE)
     folder = tmp_path / "pictures"
     folder.mkdir()
     bad = (77,)
@@ -296,7 +345,9 @@ def test_images_that_crash_the_decoder_are_bad_input_and_the_others_are_fetched(
         )
         table, undisturbed = (Table(str(tmp_path / name), schema.IMAGES) for name in "tu")
         arguments = {"allow_private": ["127.0.0.1"]}
-        counts = run_stage(FragileFetch, {"log": str(log), **arguments}, source, table, rows_per_block=32, num_cpus=0.5)
+        counts = run_stage(
+            FragileFetch, {"log": str(log), "lives": 10, **arguments}, source, table, rows_per_block=32, num_cpus=0.5
+        )
         run_stage(Fetch, arguments, source, undisturbed, rows_per_block=32, num_cpus=0.5)
     assert (counts.ok, counts.reasons) == (PICTURES - 1, {"bad_input/crashed": 1})
     rows, expected = (one.read(only_ok=False).sort_by("id").to_pylist() for one in (table, undisturbed))
