@@ -160,4 +160,5 @@ def _environment(mark: str) -> dict[str, str]:
     env |= {MARK: mark, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     # No process for each CPU before a driver asks for one; and a node that is gone is missed in 5 s instead of 15.
     env |= {"RAY_prestart_worker_first_driver": "0", "RAY_health_check_period_ms": "1000"}
+    env |= {"RAY_USAGE_STATS_ENABLED": "0"}
     return env | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
