@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.faults.watched import begun
 
 POSTERS, ROWS_PER_BLOCK, WORKERS = 118, 5, 3
 """Beside the posters there are a page that is no image and an address where nothing is."""
-NEEDS = {
+NEEDS: dict[str, tuple[str, ...]] = {
     "fetch": (),
     "caption": ("fetch",),
     "words": ("caption",),
@@ -32,7 +33,7 @@ NEEDS = {
 }
 ROW_STAGES = tuple(step for step in NEEDS if not step.startswith("train"))
 PAUSE_SEC = 0.6
-"""Of a block, before its work: a kill finds the block that it was meant for. What `fetch` asks is as slow by itself."""
+"""Of a block, before its work: a kill finds the block that it was meant for."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ class Home:
     def log(self, step: str) -> Path:
         return self.folder / "log" / step
 
-    def command(self, step: str, pause_sec: float = PAUSE_SEC) -> list[str]:
+    def command(self, *steps: str, pause_sec: float = PAUSE_SEC) -> list[str]:
         """Of the driver."""
-        pause = 0.0 if step == "fetch" else pause_sec
-        return ["tests.faults.driver", self.study, str(self.log(step)), str(pause), step]
+        return ["tests.faults.driver", self.study, str(self.folder / "log"), str(pause_sec), *steps]
 
     def parts(self, step: str) -> list[Path]:
         return sorted((self.folder / "out" / step).glob("*/part-*.parquet"))
@@ -76,21 +76,21 @@ class Home:
     def seconds(self, step: str) -> float:
         """From when its first driver began it to when its last one ended it."""
         lines = [line.split() for line in (self.log(step) / "times").read_text().splitlines()]
-        began, ended = ([float(at) for _, what, at in lines if what == word] for word in ("began", "ended"))
-        return ended[-1] - began[0]
+        return float(lines[-1][1]) - float(lines[0][1])
 
     def ids_on_disk(self, step: str) -> list[tuple[str, str]]:
         """Generation and id of every row of every part as it stands there."""
         return [(path.name[:11], one) for path in self.parts(step) for one in pq.read_table(path)["id"].to_pylist()]
 
-    def need(self, cluster: Cluster, step: str) -> None:
-        """Does a step undisturbed, and those that it needs, where that is not done."""
-        for before in NEEDS[step]:
-            self.need(cluster, before)
-        if self.log(step).exists():
-            return
-        process = cluster.run(*self.command(step))
-        assert process.wait(timeout=240) == 0, cluster.said()
+    def need(self, cluster: Cluster, steps: Iterable[str]) -> None:
+        """Does these steps undisturbed, and those that they need, where that is not done, in one driver."""
+        wanted = set(steps)
+        for step in reversed(NEEDS):
+            wanted |= set(NEEDS[step]) if step in wanted else set()
+        todo = [step for step in NEEDS if step in wanted and not self.log(step).exists()]
+        if todo:
+            process = cluster.run(*self.command(*todo))
+            assert process.wait(timeout=900) == 0, cluster.said()
 
     def copy(self, folder: Path, *, without: str) -> "Home":
         """The same workspace before the step; the posters are asked of the same server."""
