@@ -375,8 +375,9 @@ def rows(table: Table) -> list[dict[str, Any]]:
     )
 
 
+@pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["disk", "gs"])
+@pytest.mark.parametrize("where", ["disk", pytest.param("gs", marks=pytest.mark.long)])
 def test_two_runs_of_one_study_at_once(
     ray_cluster: None, request: pytest.FixtureRequest, home: Path, where: str
 ) -> None:
