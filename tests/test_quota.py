@@ -269,9 +269,9 @@ def test_two_clusters_on_one_workspace_share_its_budget(tmp_path: Path) -> None:
         one.set_aside(url, 1.0, "a", 0.3),
         other.set_aside(url, 1.0, "b", 0.4),
         one.set_aside(url, 1.0, "c", 0.5),
-        one.pay("a", 0.2),
+        one.pay("a", 0.2, "s"),
         one.settle(),
-        other.pay("b", 0.1),
+        other.pay("b", 0.1, "s"),
         other.settle(),
     )
     assert (first, second) == (None, None)

@@ -472,6 +472,11 @@ def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_00
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
+        if "RAY_AUTH_MODE" not in os.environ:  # which Ray sets where it finds a token
+            logging.getLogger("seewhy").warning(
+                "this Ray cluster asks nobody for a token: whoever reaches its ports can run code on it. See "
+                "`ray get-auth-token --generate`, or say that it is meant so: RAY_AUTH_MODE=disabled"
+            )
     else:
         # Ray Data's actors set off an error line of the core worker's each, about restarts that are never needed here.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

@@ -143,7 +143,7 @@ class Turncoats(AbstractResolver):
         pass
 
 
-@efforts(150, 20_000)
+@efforts(150, 4_000)
 def test_no_spelling_and_no_detour_reaches_a_refused_address(server: Any, examples: int) -> None:
     port = server.server_address[1]
     names = Turncoats()
@@ -194,7 +194,7 @@ def test_the_watch_sees_a_connection(server: Any) -> None:
 OUTSIDE = b"of nobody's business"
 
 
-@efforts(300, 40_000)
+@efforts(300, 10_000)
 def test_no_path_leads_out_of_its_root(tmp_path: Path, examples: int) -> None:
     """Links, dots, doubled and escaped slashes: what is read lies below the root, and is what lies there."""
     inside, outside = tmp_path / "in", tmp_path / "in-secret"

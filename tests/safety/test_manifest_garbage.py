@@ -94,7 +94,7 @@ def mutated(draw: Any, data: bytes) -> bytes:
     return bytes(changed[: draw(st.sampled_from([len(changed)] * 3 + [len(changed) // 2]))])
 
 
-@efforts(150, 20_000)
+@efforts(150, 5_000)
 def test_any_bytes_are_rows_or_a_message(tmp_path: Path, examples: int) -> None:
     endings = st.sampled_from(["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz", "txt"])
 
@@ -106,7 +106,7 @@ def test_any_bytes_are_rows_or_a_message(tmp_path: Path, examples: int) -> None:
     check()
 
 
-@efforts(250, 40_000)
+@efforts(250, 8_000)
 def test_lines_of_any_cells(tmp_path: Path, examples: int) -> None:
     @fuzzed(examples)
     @given(delimited(), st.none() | st.integers(1, 5), st.sampled_from(["auto", "regression", "classification"]))
@@ -129,7 +129,7 @@ ODD_LINES = [
 ]  # fmt: skip
 
 
-@efforts(250, 40_000)
+@efforts(250, 8_000)
 def test_json_lines_of_any_values(tmp_path: Path, examples: int) -> None:
     keys = st.fixed_dictionaries({}, optional={"image": values, "target": values, "title": values})
     lines = keys.map(json.dumps) | st.sampled_from(ODD_LINES)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = {"id": ["a", "b"], "words": [["x"], ["y"]], "error_kind": [None] * 2, "reason": [None] * 2, "detail": [None] * 2}
 
 
-@efforts(400, 30_000)
+@efforts(300, 5_000)
 def test_a_changed_part_is_told_or_harmless(tmp_path: Path, examples: int) -> None:
     """In a process of its own, with bounded memory: Arrow reads in C++, where a fault ends the process."""
     command = [sys.executable, "-m", "tests.safety.changed_parts", str(tmp_path), str(examples), "1"]

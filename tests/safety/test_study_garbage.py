@@ -91,7 +91,7 @@ def looked_at(path: Path, text: str | bytes) -> Study | None:
     return study
 
 
-@efforts(400, 60_000)
+@efforts(400, 10_000)
 def test_anything_at_any_key(tmp_path: Path, examples: int) -> None:
     """What is taken, and what is not, is the models' to say. Each key is met: twice in the least."""
     met: dict[tuple[str, ...], set[bool]] = {}
@@ -110,7 +110,7 @@ def test_anything_at_any_key(tmp_path: Path, examples: int) -> None:
     assert all(False in met[key] for key in KEYS), "a key that takes anything"
 
 
-@efforts(200, 30_000)
+@efforts(200, 10_000)
 def test_any_text_is_a_study_or_a_message(tmp_path: Path, examples: int) -> None:
     pieces = st.sampled_from(
         ["title", ": ", "- ", "\n", "  ", "&a ", "*a", "<<: ", "!!", "!", "[", "]", "{", "}", "|", ">", "? ", "'", '"',
