@@ -32,15 +32,13 @@ class Spending:
         import ray
         from ray.util.metrics import Gauge
 
-        self._told: dict[str, float] = {}
         self._gauge = Gauge(COST, tag_keys=("service",)) if ray.is_initialized() else None
 
     def tell(self, costs: Mapping[str, float]) -> None:
-        """USD by service; only what is new is sent on."""
-        for service, usd in costs.items():
-            if self._gauge is not None and self._told.get(service) != usd:
+        """USD by service. To be told again and again: Ray's agent forgets a gauge once it has shown it."""
+        if self._gauge is not None:
+            for service, usd in costs.items():
                 self._gauge.set(usd, {"service": service})
-            self._told[service] = usd
 
 
 class Meter:

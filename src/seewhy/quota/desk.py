@@ -290,6 +290,7 @@ class Desk:
         while True:
             self._news.clear()
             self._decide()
+            self._spending.tell(self._costs)
             now = time.monotonic()
             opens = [self._opens_at] if now < self._opens_at else [b.next_at_sec() for b in self._brokers.values()]
             wait = min([1.0, *(max(0.001, at - now) for at in opens if at is not None)])
