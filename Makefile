@@ -13,7 +13,8 @@ demo: $(VENV)/installed
 	$(BIN)/seewhy demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(MARKS),-m "$(MARKS)")
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
+	  $(if $(MARKS),-m "$(MARKS)")
 
 lint: $(VENV)/installed-check
 	$(BIN)/ruff check .

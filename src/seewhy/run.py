@@ -243,8 +243,8 @@ class _Worker:
         source: Source,
         table: Table,
         generation: int,
-        log: dict[str, Any] | None = None,
         patience: Patience = _PATIENCE,
+        log: dict[str, Any] | None = None,
     ) -> None:
         self._meter = Meter(stage_name(table))
         self._log = logs.BlockLog(log)

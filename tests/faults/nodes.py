@@ -129,7 +129,7 @@ class Cluster:
         mark = f"{uuid.uuid4().hex}-{name}"
         folder = self.folder / mark[:6]  # Ray's sockets lie in it, and their paths must be short
         folder.mkdir()
-        self.nodes[name] = Node(mark, Head("", _environment(mark), self.port, folder))
+        self.nodes[name] = Node(mark, Head("", _environment(mark), self.port, folder, client_port=0))
         return self.nodes[name]
 
 

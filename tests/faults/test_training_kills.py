@@ -19,7 +19,7 @@ from seewhy.train.text import train_text
 from tests.train.encoders import save_tiny_bert
 from tests.train.image_models import noisy, save_model, save_photos
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 EPOCHS, FOLDS = 12, 2
 BEFORE = 3

@@ -29,7 +29,7 @@ from tests.safety.hostile_service import HOSTILE, hostile_stub
 from tests.safety.leaking_service import KEY, KEY_OF_A_FILE, OTHERS, holding
 from tests.vlm.batch_stub import noise
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 COUNT = 26
 HIDDEN = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\u200e\u200f\ufeff\0")
