@@ -4,17 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Processes that share the tests, a file to each at a time; every one has a Ray cluster of its own.
 JOBS ?= 2
-# Which tests: all, or those that an expression of pytest's markers lets through.
-MARKS ?=
 
-.PHONY: demo test lint check audit bench clean
+.PHONY: demo test test-long lint check audit bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/seewhy demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
-	  $(if $(MARKS),-m "$(MARKS)")
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
+
+# Machines killed, services that hang: minutes each, one at a time, for a change that touches what they watch.
+test-long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/installed-check
 	$(BIN)/ruff check .

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
@@ -22,6 +21,7 @@ from seewhy.steps.compare import _outputs, _spent, compare, differences, write
 from seewhy.steps.once import forget
 from seewhy.steps.order import run_study
 from seewhy.study import Study, load_study, read_changes
+from tests.drawn_images import draw_images
 from tests.train.encoders import save_tiny_bert
 from tests.vlm.openai_stub import openai_stub
 
@@ -51,13 +51,7 @@ def study_of(home: Path, name: str, **sections: object) -> Study:
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    lines: list[list[object]] = [["image", "score"]]
-    for number in range(COUNT):
-        Image.fromarray(rng.integers(0, 255, (12, 10, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        lines.append([f"{number}.png", number % 7])
-    with open(tmp_path / "films.csv", "w", newline="") as file:
-        csv.writer(file).writerows(lines)
+    draw_images(tmp_path, COUNT, table="films.csv", columns=("image", "score"), height=12, width=10, numbers=7)
     save_tiny_bert(tmp_path / "encoder", positions=256)
     return tmp_path
 

@@ -1,16 +1,13 @@
 """A study whose captions a service writes: settings reach the backend, outcomes their rows, and the key no table."""
 
-import csv
 import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from PIL import Image
 
 from seewhy import schema
 from seewhy.failure import Fatal
@@ -23,6 +20,7 @@ from seewhy.steps.order import plans, run_study
 from seewhy.steps.vision import used
 from seewhy.study import Study, check_study, load_study
 from seewhy.table import Table
+from tests.drawn_images import draw_images
 from tests.vlm.gemini_stub import Stub
 from tests.vlm.openai_stub import KEY, openai_stub
 
@@ -37,15 +35,7 @@ def stub() -> Iterator[Stub]:
 
 
 def study_of(home: Path, more: dict[str, object] | None = None, **caption_section: object) -> Study:
-    rng = np.random.default_rng(0)
-    with open(home / "ads.csv", "w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["ad", "clicks"])
-        for number in range(IMAGES):
-            picture = Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8))
-            if not (home / f"{number}.png").exists():  # a file that is written anew is another image
-                picture.save(home / f"{number}.png")
-            lines.writerow([f"{number}.png", number])
+    draw_images(home, IMAGES, table="ads.csv", columns=("ad", "clicks"), height=20, width=30, numbers=IMAGES)
     small = {"cpus_per_worker": 0.5, "rows_per_block": 16}
     value = {
         "title": "Ads",

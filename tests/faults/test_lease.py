@@ -1,6 +1,5 @@
 """One run at a time in a workspace: who came second waits or is told who holds it, and nobody waits for the dead."""
 
-import csv
 import json
 import os
 import signal
@@ -15,10 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from seewhy import lease, storage
 from seewhy.failure import Fatal
@@ -28,6 +25,7 @@ from seewhy.steps import caption, fetch
 from seewhy.steps.order import holding, run_study
 from seewhy.study import Study, load_study
 from seewhy.table import Table, read_part
+from tests.drawn_images import draw_images
 
 
 @pytest.fixture(params=["disk", "gs"])
@@ -343,13 +341,7 @@ COUNT = 48
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    lines = [["image", "score"]]
-    for number in range(COUNT):
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        lines.append([f"{number}.png", str(number % 7)])
-    with open(tmp_path / "films.csv", "w", newline="") as file:
-        csv.writer(file).writerows(lines)
+    draw_images(tmp_path, COUNT, table="films.csv", columns=("image", "score"), height=8, width=8, numbers=7)
     return tmp_path
 
 

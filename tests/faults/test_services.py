@@ -4,7 +4,6 @@ Which image meets what is settled by its bytes, whatever else is in flight.
 """
 
 import base64
-import csv
 import hashlib
 import math
 import time
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 import yaml
 from google.oauth2.credentials import Credentials
-from PIL import Image
 
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
@@ -26,6 +24,7 @@ from seewhy.steps import caption, fetch
 from seewhy.steps.once import forget
 from seewhy.steps.vision import run_vision_stage
 from seewhy.study import Study, load_study
+from tests.drawn_images import draw_images
 from tests.vlm.gemini_stub import Stub, gemini_stub
 from tests.vlm.openai_stub import openai_stub
 
@@ -120,15 +119,7 @@ def shown(body: dict[str, Any]) -> str:
 
 
 def study_of(home: Path, name: str, stub: Stub, **options: object) -> Study:
-    rng = np.random.default_rng(0)
-    with open(home / "ads.csv", "w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["ad", "clicks"])
-        for number in range(IMAGES):
-            pixels = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
-            if not (home / f"{number}.png").exists():
-                Image.fromarray(pixels).save(home / f"{number}.png")
-            lines.writerow([f"{number}.png", number])
+    draw_images(home, IMAGES, table="ads.csv", columns=("ad", "clicks"), height=20, width=30, numbers=IMAGES)
     patience = {"tries": TRIES, "timeout_sec": TIMEOUT_SEC, "max_wait_sec": MAX_WAIT_SEC, "backoff_sec": 0.01}
     small = {"cpus_per_worker": 0.5, "rows_per_block": BLOCK}
     value = {

@@ -1,7 +1,6 @@
 """Storage that refuses, hangs, loses answers, is full or may not be written: tried again, or a clear end with nothing
 half-written."""
 
-import csv
 import gc
 import json
 import os
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from seewhy import lease, storage
 from seewhy.failure import Fatal
@@ -29,6 +26,7 @@ from seewhy.steps.once import forget
 from seewhy.steps.order import run_study
 from seewhy.study import Study, load_study
 from seewhy.table import Table, read_part
+from tests.drawn_images import draw_images
 from tests.gcs_emulator import CLOSED, FORBIDDEN, HANGS, LOST, UNAVAILABLE, disturbed, emulated
 from tests.train.encoders import save_tiny_bert
 
@@ -191,13 +189,7 @@ COUNT = 40
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    lines = [["image", "score"]]
-    for number in range(COUNT):
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        lines.append([f"{number}.png", str(number % 7)])
-    with open(tmp_path / "films.csv", "w", newline="") as file:
-        csv.writer(file).writerows(lines)
+    draw_images(tmp_path, COUNT, table="films.csv", columns=("image", "score"), height=8, width=8, numbers=7)
     save_tiny_bert(tmp_path / "encoder", positions=256)
     return tmp_path
 
