@@ -74,6 +74,20 @@ class Bucket:
         return None
 
 
+@dataclass
+class ByChance:
+    """So many calls of all are refused, whatever the rate, and of the rest those that a limit has no room for."""
+
+    share: float
+    limit: Limit | None = None
+    draw: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def take(self, now: float) -> float | None:
+        if self.draw.random() < self.share:
+            return 1.0
+        return None if self.limit is None else self.limit.take(now)
+
+
 @dataclass(frozen=True)
 class Event:
     at: float

@@ -8,6 +8,7 @@ from seewhy.prices import Budget
 from seewhy.rates import Ask, Broker
 from tests.simulated_service import (
     Bucket,
+    ByChance,
     Calendar,
     Limit,
     Sliding,
@@ -72,6 +73,37 @@ def test_a_limit_that_changes_is_followed(kind: type, new: int) -> None:
     assert 0.90 <= taken_a_minute(seen, 14, 20) / new <= 1.02
     assert refused_share(seen, 9, 20) < 0.02
     assert least_share(seen, 9, 20) >= 0.8
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_refusals_by_chance_hold_nobody_back(share: float) -> None:
+    """64 calls of 2 s at a time are 1,870 a minute; asked less at each refusal, it would be one call for each."""
+    seen = play(unknown, ByChance(share), minutes=30, callers=4, calls_each=16)
+    free = play(unknown, ByChance(0.0), minutes=5, callers=4, calls_each=16)
+    assert taken_a_minute(seen, 20, 30) >= 0.9 * (1 - share) * taken_a_minute(free, 2, 5)
+    assert refused_share(seen, 20, 30) == pytest.approx(share, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", [Sliding, Calendar, Bucket])
+@pytest.mark.parametrize("share", [0.01, 0.03])
+def test_a_limit_is_found_beside_refusals_by_chance(kind: type, share: float) -> None:
+    seen = play(unknown, ByChance(share, kind(600)), minutes=30, calls_each=16)
+    assert 0.90 <= taken_a_minute(seen, 15, 30) / 600 <= 1.02
+    assert refused_share(seen, 15, 30) < share + 0.02
+
+
+def test_a_service_that_stops_to_refuse_by_chance_is_followed() -> None:
+    """From the 20th minute on nothing is refused but by the limit: hardly more than where chance never was."""
+    service = ByChance(0.03, Sliding(600))
+
+    def take(now: float) -> float | None:
+        service.share = 0.03 if now < 1200 else 0.0
+        return ByChance.take(service, now)
+
+    service.take = take  # type: ignore[method-assign]
+    seen = play(unknown, service, minutes=60, calls_each=16)
+    assert taken_a_minute(seen, 40, 60) / 600 >= 0.90
+    assert refused_share(seen, 40, 60) < 0.02
 
 
 @pytest.mark.parametrize("limit", [Sliding(600), Calendar(600), Bucket(600)], ids=lambda limit: type(limit).__name__)

@@ -12,7 +12,9 @@ flight:
   below half: once for all refusals of calls that had started by then, so once a burst. If that was not enough, single
   calls find out when the service answers again, unless it says so itself; then the allowance falls to what was taken;
 - while callers wait for it, it rises by 0.03 of itself in the first window after a fall, by twice as much in each
-  window after that, by 0.5 at most, so that a limit that was raised is found too.
+  window after that, by 0.5 at most, so that a limit that was raised is found too;
+- refusals that come whatever the rate are found by trials and borne with (see `chance`): after one that found no limit
+  the allowance doubles again, as long as callers keep up with it. A service that says how long to wait is believed.
 
 An allowance of L holds twice over: starts are L to the window apart on average, and no more than L lie in any stretch
 of 1.02 windows. The second is the sum that the service itself keeps, with room for the way there; so a pause does not
@@ -24,6 +26,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from seewhy.chance import Chance
 from seewhy.prices import Budget
 
 _MARGIN = 0.02
@@ -37,6 +40,8 @@ _SOON = 0.25
 _RISE, _MOST_RISE = 0.03, 0.5
 _DOUBLING = 1 / 6
 """Of a window, in slow start."""
+_AHEAD = 2.0
+"""Of what started in the last window: how far slow start goes after a trial, when the service has been busy already."""
 _FIRST_BACKOFF, _MOST_BACKOFF = 1 / 60, 0.5
 """Of a window: between single tries where a service that does not say how long to wait refuses everything."""
 _LONGEST_PAUSE = 10.0
@@ -136,6 +141,7 @@ class Broker:
         self._lease_sec = lease_sec
         self._patience_sec = patience_sec
         self._budget = budget
+        self._chance = Chance(window_sec=window_sec)
 
         self._allowance = self._rises_by = float(first_requests if requests is None else requests)
         self._recalled = False
@@ -253,11 +259,18 @@ class Broker:
         self._measured |= cost_usd is None or cost_usd > 0
         if call == self._probing:
             self._probing = None
+        self._chance.ended(call, refused=limited)
         if limited:
             self._out_of_window(call)
             self._fall(start, now, told_to_wait=retry_after_sec is not None)
         else:
             self._answered(start, tokens)
+        if (verdict := self._chance.verdict(now)) is not None:
+            if verdict.limit:
+                self._fell_at = now
+                self._set_allowance(_FALL * verdict.taken, now)
+            else:
+                self._slow_start = True
         return True
 
     def withdraw(self, call: str) -> None:
@@ -311,6 +324,7 @@ class Broker:
         self._open[ask.id] = self._window[ask.id] = Start(ask, caller, now, probe)
         self._window_tokens += ask.tokens
         self._spaced_at = max(self._spaced_at, now) + self._window_sec / self._allowance
+        self._chance.started(ask.id)
         if probe:
             self._probing = ask.id
         if self._budget is not None:
@@ -350,11 +364,13 @@ class Broker:
 
     def _rise(self, now: float) -> None:
         passed, self._grown_at = now - self._grown_at, now
-        if not self._wants_more or passed <= 0:
+        if not self._wants_more or passed <= 0 or self._chance.on_trial:
             return
         windows = passed / self._window_sec
         if self._slow_start:
             self._allowance *= 2 ** (windows / _DOUBLING)
+            if self._chance.share:
+                self._allowance = min(self._allowance, _AHEAD * max(1, len(self._window)))
         else:
             since = (now - self._rises_from) / self._window_sec
             self._allowance += self._rises_by * windows * min(_MOST_RISE, _RISE * 2 ** min(since, 10))
@@ -369,13 +385,19 @@ class Broker:
             return
         if start.at_sec <= self._fell_at:
             return  # it had started before the fall that its burst set off
+        if self._chance.bears():
+            return
         soon = now - self._fell_at < _SOON * self._window_sec
         self._fell_at = now
+        taken = min(self._allowance, len(self._window))
+        plain = not (soon or told_to_wait) and self._backoff_sec is None
+        if plain and (rate := self._chance.tries(taken, now)) is not None:
+            self._set_allowance(rate, now)
+            return
         if soon and not told_to_wait and self._backoff_sec is None:
             self._backoff_sec = _FIRST_BACKOFF * self._window_sec
             self._paused_until = max(self._paused_until, now + self._backoff_sec)
         else:
-            taken = min(self._allowance, len(self._window))
             self._set_allowance(max(_DEEPEST * self._allowance, _FALL * taken), now)
 
     def _answered(self, start: Start, tokens: int | None) -> None:
