@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seewhy.failure import Fatal
-from seewhy.run import hold, map_tasks
+from seewhy.tasks import hold, map_tasks
 
 
 def scaled(item: int, shared: np.ndarray) -> float:

@@ -8,10 +8,11 @@ PACKAGE = ROOT / "src" / "seewhy"
 
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
-    ["failure", "schema", "logs", "memory", "metrics", "intervals", "near_duplicates", "heat", "forecast"],
-    ["storage", "images", "hub", "overlay", "cam_layers", "prices", "progress", "plain_yaml", "hiding", "chance"],
+    ["failure", "schema", "logs", "memory", "metrics", "intervals", "near_duplicates", "heat"],
+    ["forecast", "chance", "ray_cluster"],
+    ["storage", "images", "hub", "overlay", "cam_layers", "prices", "progress", "plain_yaml", "hiding"],
     ["table", "lease", "cam", "faithfulness", "rates", "videos"],
-    ["vlm.base", "vlm.pace", "fetch", "manifest", "poison"],
+    ["vlm.base", "vlm.pace", "fetch", "manifest", "poison", "tasks"],
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],
     ["compare"],
@@ -24,7 +25,9 @@ LAYERS = [
 ]
 BELOW_ALL = {"__init__"}
 MAY_IMPORT_RAY = {
+    "ray_cluster.py",
     "run.py",
+    "tasks.py",
     "metrics.py",
     "quota/client.py",
     "quota/line.py",

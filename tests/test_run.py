@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from seewhy.failure import Fatal
-from seewhy.run import Source, Stored, _handed_over, _Worker, check_ids, check_room, read_block, run_stage
+from seewhy.ray_cluster import check_room
+from seewhy.run import Source, Stored, _handed_over, _Worker, check_ids, read_block, run_stage
 from seewhy.table import Table
 from tests.stages import SHOUT, Shout
 
@@ -180,7 +181,8 @@ def test_check_ids_sees_a_swap() -> None:
 DRIVER = """
 import sys
 import pyarrow as pa
-from seewhy.run import Source, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import run_stage, Source
 from seewhy.table import Table
 from tests.stages import SHOUT, Shout
 keys = pa.table({"id": [f"{i:04d}" for i in range(120)], "text": ["x"] * 120})

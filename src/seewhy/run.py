@@ -1,6 +1,4 @@
-"""run_stage: rows of a source through a stage's workers into a keyed table. The one place that knows Ray Data.
-
-map_tasks: a function of many items and one thing that they share, for what needs the whole table at once.
+"""run_stage: rows of a source through a stage's workers into a keyed table. All that knows Ray Data.
 
 A stage is a class built once per worker: ``__call__(batch: pa.Table) -> pa.Table``, the same ids out as in, in the same
 order. The driver finds the rows that the table lacks and cuts them into blocks of keys, small enough that losing one is
@@ -15,23 +13,19 @@ Ray starts a worker whose process died again, as often as it takes, and hands it
 died of do not go round for ever is the business of `poison`.
 """
 
-import logging
-import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import logs
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
-from seewhy.memory import keep_freed_memory
 from seewhy.metrics import Meter
 from seewhy.poison import Patience, Watch, anything_came_through, clear, count_start
+from seewhy.ray_cluster import check_room
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
 
@@ -201,28 +195,6 @@ def _map_blocks(
         raise Fatal(stopped)
 
 
-def check_room(
-    *, num_cpus: float = 0.0, num_gpus: float = 0.0, memory: int = 0, accelerator_type: str | None = None
-) -> None:
-    """Raises Fatal where no node of the cluster could hold such a worker, which would otherwise wait for ever.
-
-    With SEEWHY_AUTOSCALES set nothing is checked: a node that can may still come.
-    """
-    import ray
-
-    if os.environ.get("SEEWHY_AUTOSCALES"):
-        return
-    wanted = {"CPU": num_cpus, "GPU": num_gpus, "memory": float(memory)}
-    if accelerator_type:
-        wanted[f"accelerator_type:{accelerator_type}"] = 0.001
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
-        return
-    asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
-    have = "; ".join(", ".join(f"{node.get(name, 0.0):g} {name}" for name in wanted) for node in nodes)
-    raise Fatal(f"no node can hold a worker that asks for {asked}; the nodes have {have}")
-
-
 def stage_name(table: Table) -> str:
     """Such as ``caption``: tables lie in a folder of their stage."""
     return table.url.rsplit("/", 2)[-2]
@@ -365,121 +337,3 @@ def check_ids(stage: Stage, keys: pa.Table, rows: pa.Table) -> None:
         f"{type(stage).__name__} got {len(given)} ids and returned {len(returned)}: {len(lost)} lost {lost[:3]}, "
         f"{len(added)} new {added[:3]}" + ("" if lost or added else ", out of order or repeated")
     )
-
-
-_Item = TypeVar("_Item")
-_Shared = TypeVar("_Shared")
-_Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Held(Generic[_Shared]):
-    """Something that several calls of map_tasks share; made by `hold`.
-
-    Attributes:
-        value: this process's own.
-        reference: of the copy on the cluster, which lasts as long as this object; None without a cluster.
-    """
-
-    value: _Shared
-    reference: Any
-
-
-def hold(value: _Shared, *, here: bool = False) -> Held[_Shared]:
-    """Puts it on the cluster once; `here` as in `map_tasks`."""
-    import ray
-
-    return Held(value, None if here or not ray.is_initialized() else ray.put(value))
-
-
-def map_tasks(
-    function: Callable[[_Item, _Shared], _Result],
-    items: Iterable[_Item],
-    *,
-    shared: _Shared | Held[_Shared],
-    num_cpus: float = 1.0,
-    at_most: int | None = None,
-    here: bool = False,
-) -> Iterator[_Result]:
-    """``function(item, shared)`` of each item, in the order of the items, on the cluster's CPUs.
-
-    Of `shared` there is one copy a node, whose arrays the tasks read in place and cannot write to. Items are taken, and
-    results held, a few at a time, so that neither their number nor the results' size is limited by memory. A task whose
-    worker died is run again.
-
-    Args:
-        function: of a module, so that workers find it; the same arguments must always give the same result.
-        shared: or what `hold` made of it, where several calls share it.
-        num_cpus: what each task reserves.
-        at_most: tasks under way at once, finished ones whose turn has not come among them. None: two a free place.
-        here: in this process, one after the other, as where this process has joined no cluster.
-
-    Raises:
-        Fatal: what a task raised so, or no node can hold one. Any other exception comes as itself.
-    """
-    import ray
-
-    held = shared if isinstance(shared, Held) else hold(shared, here=here)
-    if held.reference is None:
-        for item in items:
-            yield function(item, held.value)
-        return
-    check_room(num_cpus=num_cpus)
-    task = ray.remote(num_cpus=num_cpus)(_run_task)
-    coming = iter(items)
-    pending: deque[Any] = deque()
-    try:
-        while True:
-            room = at_most or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / num_cpus))
-            for item in islice(coming, max(0, room - len(pending))):
-                pending.append(task.remote(function, item, held.reference))
-            if not pending:
-                return
-            result, fatal = ray.get(pending.popleft())
-            if fatal is not None:
-                raise Fatal(fatal)
-            yield result
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
-
-
-def _run_task(function: Callable[[Any, Any], Any], item: Any, shared: Any) -> tuple[Any, str | None]:
-    """Fatal travels as a value: Ray would wrap the exception."""
-    keep_freed_memory()
-    try:
-        return function(item, shared), None
-    except Fatal as error:
-        return None, str(error)
-
-
-def connect(*, num_cpus: int | None = None, object_store_bytes: int = 500_000_000) -> None:
-    """Joins the cluster that RAY_ADDRESS names (as inside `ray job submit`), or starts one in this process, which ends
-    with it. Does nothing where this process has a cluster already.
-
-    Args:
-        num_cpus: CPUs of a cluster started here; all of the machine's by default. Ignored when joining one.
-        object_store_bytes: shared memory of a cluster started here; only keys, counts and training texts go through it.
-    """
-    import ray
-    import ray.data  # sets up its loggers, which are quietened below
-
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("ray.data", "ray._private.authentication"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-        if "RAY_AUTH_MODE" not in os.environ:  # which Ray sets where it finds a token
-            logging.getLogger("seewhy").warning(
-                "this Ray cluster asks nobody for a token: whoever reaches its ports can run code on it. See "
-                "`ray get-auth-token --generate`, or say that it is meant so: RAY_AUTH_MODE=disabled"
-            )
-    else:
-        # Ray Data's actors set off an error line of the core worker's each, about restarts that are never needed here.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            address="local", num_cpus=num_cpus, object_store_memory=object_store_bytes, include_dashboard=False, **quiet
-        )

@@ -174,7 +174,7 @@ def test_a_study_by_batch_is_the_study_online_and_each_goes_on_where_the_other_s
 DRIVER = """
 import sys
 from seewhy.progress import Reporter
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from seewhy.steps import batch
 from seewhy.steps.order import run_study
 from seewhy.study import load_study

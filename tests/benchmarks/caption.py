@@ -24,7 +24,8 @@ from seewhy import schema, vlm
 from seewhy.caption import Caption
 from seewhy.demo.posters import draw_factors, draw_poster
 from seewhy.images import image_id
-from seewhy.run import Source, Stored, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import Source, Stored, run_stage
 from seewhy.table import Table
 from seewhy.vlm.base import Request
 

@@ -11,7 +11,8 @@ import sys
 import pyarrow as pa
 
 from seewhy import schema
-from seewhy.run import Source, Stored, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import Source, Stored, run_stage
 from seewhy.table import Table
 
 SCHEMA = schema.row_stage(pa.field("data", pa.binary()), pa.field("peak_bytes", pa.int64()))

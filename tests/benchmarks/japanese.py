@@ -23,7 +23,8 @@ from janome.tokenizer import Tokenizer
 from ray.util import ActorPool
 
 from seewhy import schema
-from seewhy.run import Source, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import Source, run_stage
 from seewhy.table import Table
 from seewhy.words.counts import count_table
 from seewhy.words.lattice import Lattice

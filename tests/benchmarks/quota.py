@@ -13,7 +13,7 @@ import platform
 from collections import Counter
 
 from seewhy.quota import Quota
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from tests.limited_service import Worker, serving
 
 WORKERS = 8

@@ -19,7 +19,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from seewhy.run import connect, map_tasks
+from seewhy.ray_cluster import connect
+from seewhy.tasks import map_tasks
 from seewhy.words.linear import largest_penalty
 from seewhy.words.stability import Stability, half_of_groups, stability_selection
 

@@ -10,7 +10,7 @@ from seewhy import logs
 from seewhy.prices import Price
 from seewhy.progress import Reporter
 from seewhy.quota import Quota
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from seewhy.vlm.pace import Outcome
 
 CALLS = {"openai m http://h/v1": 3, "gemini n p": 2}

@@ -311,7 +311,7 @@ def find_desk(name: str) -> Any:
     import ray
 
     if not ray.is_initialized():
-        raise Fatal("a quota needs a Ray cluster, and this process has joined none: call seewhy.run.connect first")
+        raise Fatal("a quota needs a Ray cluster, and this process has joined none: call ray_cluster.connect")
     return (
         ray.remote(Desk)
         .options(

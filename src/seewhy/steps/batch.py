@@ -21,7 +21,8 @@ from seewhy import storage
 from seewhy.failure import TRANSIENT, Failure, Fatal
 from seewhy.prices import Price, Purse, format_usd
 from seewhy.progress import Reporter, format_seconds
-from seewhy.run import Progress, Source, connect, map_tasks, reconcile
+from seewhy.ray_cluster import connect
+from seewhy.run import Progress, Source, reconcile
 from seewhy.schema import ID
 from seewhy.sections import VisionModel
 from seewhy.steps.plan import describe
@@ -43,6 +44,7 @@ from seewhy.steps.shards import (
 )
 from seewhy.study import Study
 from seewhy.table import Counts, Table, missing_rows
+from seewhy.tasks import map_tasks
 from seewhy.vlm import gemini_batch
 from seewhy.vlm.gemini_batch import BatchJobs, Job
 

@@ -19,7 +19,8 @@ from seewhy.forecast import Estimate, block_seconds, least_seconds, total
 from seewhy.prices import Price, format_usd
 from seewhy.progress import Reporter, format_seconds
 from seewhy.quota.ledger import spent_at_most_usd
-from seewhy.run import Source, Stage, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import Source, Stage, run_stage
 from seewhy.sections import ONLINE
 from seewhy.steps import ask, caption, describe, fetch, pace
 from seewhy.steps.once import forget

@@ -6,7 +6,8 @@ from typing import Any
 
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter, format_seconds
-from seewhy.run import Source, Stage, connect, run_stage
+from seewhy.ray_cluster import connect
+from seewhy.run import Source, Stage, run_stage
 from seewhy.schema import ID
 from seewhy.sections import Resources
 from seewhy.study import Study

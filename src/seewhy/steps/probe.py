@@ -14,7 +14,7 @@ from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.progress import Reporter, format_seconds
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from seewhy.steps import ask, caption, describe, fetch, score, train_image, training, words
 from seewhy.steps.photos import gather_photos
 from seewhy.steps.plan import Plan

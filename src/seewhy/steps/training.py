@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from seewhy import schema, storage
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter, format_seconds
-from seewhy.run import check_room, connect
+from seewhy.ray_cluster import check_room, connect
 from seewhy.sections import Training
 from seewhy.steps.joins import first_rows
 from seewhy.steps.plan import Plan

@@ -5,7 +5,7 @@ M. Swain and D. Ballard, Color Indexing, IJCV 1991. It knows nothing of what is 
 
 import numpy as np
 
-from seewhy.run import map_tasks
+from seewhy.tasks import map_tasks
 from seewhy.train.baselines import linear_outputs
 from seewhy.train.crossfit import Split
 from seewhy.train.pictures import Pictures

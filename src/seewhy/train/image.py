@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from seewhy.train.augment import Augmentation
 from seewhy.train.classes import CALIBRATION, CONFUSION, calibration, confusion
 from seewhy.train.colours import all_colours, colour_outputs

@@ -19,7 +19,7 @@ import torch
 from seewhy import storage
 from seewhy.failure import Fatal
 from seewhy.memory import keep_freed_memory
-from seewhy.run import connect
+from seewhy.ray_cluster import connect
 from seewhy.train.checkpoint import STATE
 from seewhy.train.fit import Recipe, fit
 from seewhy.train.folder import FoldFolder, FoldResult

@@ -4,7 +4,7 @@ The first pass counts in how many texts each word stands, part by part, and adds
 vocabulary. The second counts the vocabulary's words in each text. Texts are read where they lie and never gathered or
 shuffled; what travels are counts, and the vocabulary, once a node.
 
-Both passes are tasks over parts (run.map_tasks), not a Ray Dataset: a part's counts come back in the order of the
+Both passes are tasks over parts (`tasks`), not a Ray Dataset: a part's counts come back in the order of the
 parts, the vocabulary is shared without being copied into every block, and the same functions run without a cluster.
 
 The order of the result depends on nothing but the texts: rows in the order asked, words by the number of texts that
@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from seewhy.run import map_tasks
 from seewhy.schema import ERROR_KIND, ID
 from seewhy.table import Table, read_rows
+from seewhy.tasks import map_tasks
 
 WORDS = "words"
 

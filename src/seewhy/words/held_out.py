@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from seewhy.run import Held, hold, map_tasks
+from seewhy.tasks import Held, hold, map_tasks
 from seewhy.train.folds import group_numbers, grouped_folds
 from seewhy.words.design import design
 from seewhy.words.linear import Fit, fit, mean_loss, penalty_path

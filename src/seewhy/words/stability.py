@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from seewhy.run import hold, map_tasks
+from seewhy.tasks import hold, map_tasks
 from seewhy.words.design import design
 from seewhy.words.linear import fit, largest_penalty
 
