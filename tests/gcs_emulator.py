@@ -35,6 +35,7 @@ class Faults:
 
     Attributes:
         at_most: requests that are hit.
+        methods: of requests that may be hit; none named: all.
         seen: how often each kind befell a request; and how many requests there were in all, as `requests`.
     """
 
@@ -43,13 +44,17 @@ class Faults:
     seed: int = 0
     hang_sec: float = 30.0
     at_most: float = float("inf")
+    methods: Sequence[str] = ()
     seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._lock = Lock()
 
-    def draw(self) -> str | None:
+    def draw(self, request: bytes) -> str | None:
+        """What befalls a request, of which this is the beginning."""
+        if self.methods and request.split(b" ", 1)[0].decode() not in self.methods:
+            return None
         with self._lock:
             self.seen["requests"] += 1
             if self._random.random() >= self.share or self.hit >= self.at_most:
@@ -83,10 +88,10 @@ class _Handler(RequestHandler):
 
     def handle_one_request(self) -> None:
         """Waits for a request without the lock, and answers it under the lock."""
-        if not self.rfile.peek(1):
+        if not (begun := self.rfile.peek(1)):
             self.close_connection = True
             return
-        fault = _FAULTS[-1].draw() if _FAULTS else None
+        fault = _FAULTS[-1].draw(begun) if _FAULTS else None
         if fault == HANGS:
             time.sleep(_FAULTS[-1].hang_sec if _FAULTS else 0.0)
         if fault in (HANGS, CLOSED):

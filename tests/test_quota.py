@@ -219,6 +219,20 @@ def turns(*works: Coroutine[Any, Any, Any]) -> list[Any]:
     return asyncio.run(all_of_them())
 
 
+def test_a_write_that_lands_late_is_not_believed(tmp_path: Path) -> None:
+    """10 USD are written, then 50, and then the 10 land once more; what another writes is heard as before."""
+    url = str(tmp_path / "spent.json")
+    mine = Ledger(url)
+    mine.cover(10.0, 100.0)
+    early = Path(url).read_bytes()
+    mine.cover(50.0, 100.0)
+    Path(url).write_bytes(early)
+    assert mine.heard_usd() == 0.0
+    assert mine.at_most_usd == spent_at_most_usd(url) == 51.0
+    Ledger(url).settle(53.0)
+    assert mine.heard_usd() == 2.0
+
+
 def test_a_ledger_that_cannot_be_written_stops_calls_and_costs_nothing_and_may_heal(tmp_path: Path) -> None:
     """The desk by itself: a caller's call and a job want to start while the ledger's folder is a file, and again."""
     url = str(tmp_path / "ledger" / "spent.json")

@@ -5,8 +5,9 @@
 The highest number holds. Who comes next makes the file of the next number, by exclusive creation, of which there is one
 winner; but only once the one before is free, or its run is dead. Dead is a run whose process is gone from this very
 machine; and one of another machine whose file has not changed for EXPIRE_SEC by the clock of the one who watches, so
-that no two machines' clocks are ever compared. A run whose file changes is alive, and the one who came second is told
-about it and ends. The file of the highest number is not deleted but on a full disk, so that numbers only go up.
+that no two machines' clocks are ever compared. A run whose file changes is alive, as is one whose process is there on
+this machine, stopped or not; the one who came second is told about it and ends. The file of the highest number is not
+deleted but on a full disk, so that numbers only go up.
 
 What this cannot do is to stop a run at once that was taken for dead and is not: a paused machine that wakes. Before
 each stage, each block that is told and whatever else it says, a run that has not been renewed for half of EXPIRE_SEC
@@ -61,7 +62,7 @@ class Lease:
         self._number = number
         self._record = record
         self._renew_sec, self._expire_sec = renew_sec, expire_sec
-        self._renewed_at = time.monotonic()
+        self._renewed_at = _seconds()
         self._lost: str | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -79,7 +80,7 @@ class Lease:
         Raises:
             Fatal: another run has taken over, or the file cannot be renewed.
         """
-        if self._lost is None and time.monotonic() - self._renewed_at > self._expire_sec / 2:
+        if self._lost is None and _seconds() - self._renewed_at > self._expire_sec / 2:
             self._renew()
         if self._lost is not None:
             raise Fatal(
@@ -96,7 +97,7 @@ class Lease:
         with self._lock:
             if self._lost is not None or self._over.is_set():
                 return
-            began = time.monotonic()
+            began = _seconds()
             self._lost = self._taken_by()
             if self._lost is None:
                 self._record["renewals"] += 1
@@ -180,7 +181,7 @@ def _see_it_end(workspace: str, number: int, say: Callable[[str], None], expire_
     """Returns when the holder is no more: at once, or after it has stood still for `expire_sec`. Raises Fatal if it
     lives."""
     seen: bytes | None = None
-    since = time.monotonic()
+    since = _seconds()
     while True:
         try:
             data = storage.read_whole(_url(workspace, number))
@@ -197,7 +198,12 @@ def _see_it_end(workspace: str, number: int, say: Callable[[str], None], expire_
                 f"{workspace} is held by {_told(found)}. It is alive, and nothing was touched. Wait until it has "
                 "ended, or end it, and run again; or give this study another workspace"
             )
-        if time.monotonic() - since > expire_sec:
+        if _seconds() - since > expire_sec:
+            if _stands_still(found["process"]):
+                raise Fatal(
+                    f"{workspace} is held by {_told(found)}. It stands still, and may go on at any moment. "
+                    "Have it go on (`fg`, where Ctrl-Z stopped it) or end it, and run again"
+                )
             say(f"that run has not been heard of for {expire_sec:g} s: its lease is taken over")
             return
         time.sleep(min(1.0, expire_sec / 20))
@@ -252,6 +258,11 @@ def _mine(study: str) -> dict[str, Any]:
         "stage": None,
         "renewals": 0,
     }
+
+
+def _seconds() -> float:
+    """Since some start, those included in which the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _now() -> str:
@@ -309,6 +320,14 @@ def _is_gone(process: dict[str, Any] | None) -> bool:
     except PermissionError:  # another user's, hidden by how /proc is mounted
         pass
     return False
+
+
+def _stands_still(process: dict[str, Any] | None) -> bool:
+    """Whether a process of this machine is seen to be there, stopped or not."""
+    if not process or process["machine"] != _machine():
+        return False
+    stat = _stat(process["pid"])
+    return stat is not None and stat[0] not in "ZX" and stat[1] == process["started"]
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import logging
 import os
 import posixpath
 import random
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
@@ -33,6 +35,8 @@ _LONGEST_WAIT_SEC = 30.0
 _SILENCE_SEC = 60.0
 """gcsfs would wait five minutes for an answer that does not come, and then not ask again."""
 _LONGEST_REQUEST_SEC = 900.0
+_AT_ONCE = 16
+"""Requests, where many files are deleted."""
 _LOCAL = ("file", "local")
 _FOREIGN = ("http", "https")
 """Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
@@ -226,7 +230,21 @@ def remove_tree(url: str) -> None:
     """Deletes a file or a folder with all that is in it, if it is there."""
     fs, path = open_fs(url)
     with suppress(FileNotFoundError):
-        _tried(url, "deleting", lambda: fs.rm(path, recursive=True))
+        if not isinstance(fs, LocalFileSystem):
+            _remove_each(url, fs, _tried(url, "listing", lambda: fs.find(path)))
+        _tried(url, "deleting", lambda: fs.rm(path, recursive=True))  # elsewhere than on disk, what folders are left
+
+
+def _remove_each(url: str, fs: fsspec.AbstractFileSystem, paths: Sequence[str]) -> None:
+    """One request a file. Google's batches answer for a hundred of them at once, and gcsfs tells of what failed in one
+    by an error that has no status, so that it could not be known whether to try again."""
+
+    def remove_one(path: str) -> None:
+        with suppress(FileNotFoundError):  # it is gone: the answer to an earlier try was lost
+            _tried(url, "deleting", lambda: fs.rm_file(path))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(remove_one, paths))
 
 
 @contextmanager
@@ -365,12 +383,8 @@ def put_folder(local: str, url: str, *, marker: str, done: str) -> None:
     def put(name: str) -> None:
         _tried(url, "writing", lambda: fs.put_file(os.path.join(local, name), posixpath.join(path, name)))
 
-    def clear(names: list[str]) -> None:
-        with suppress(FileNotFoundError):  # all are gone: the answer to an earlier try was lost
-            _tried(url, "deleting", lambda: fs.rm([old.pop(name) for name in names]))
-
     if done in old:
-        clear([done])
+        _remove_each(url, fs, [old.pop(done)])
     found = [os.path.relpath(os.path.join(at, one), local) for at, _, files in os.walk(local) for one in files]
     names = [name.replace(os.sep, "/") for name in found]
     put(marker)  # first: what a killed upload leaves can then be replaced by the next one
@@ -378,7 +392,7 @@ def put_folder(local: str, url: str, *, marker: str, done: str) -> None:
         here, there = ([posixpath.join(at, name) for name in others] for at in (local, path))
         _tried(url, "writing", lambda: fs.put(here, there))
     if stale := [name for name in old if name not in names]:
-        clear(stale)
+        _remove_each(url, fs, [old[name] for name in stale])
     put(done)
 
 
@@ -397,14 +411,29 @@ def _refuse_foreign(url: str, names: Collection[str], marker: str) -> None:
 def _swap_in(local: str, path: str) -> None:
     fresh, old = f"{path}.{uuid.uuid4().hex}.new", f"{path}.{uuid.uuid4().hex}.old"
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    _clear_away(path)
     try:
         _copy_tree(local, fresh)
         if os.path.exists(path):
             os.rename(path, old)
-        os.rename(fresh, path)
+        try:
+            os.rename(fresh, path)
+        except BaseException:
+            with suppress(OSError):
+                os.rename(old, path)
+            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear_away(path: str) -> None:
+    """What a process left that was killed while it swapped."""
+    above, name = os.path.split(path)
+    left = re.compile(re.escape(name) + r"\.[0-9a-f]{32}\.(new|old)")
+    for one in os.listdir(above):
+        if left.fullmatch(one):
+            shutil.rmtree(os.path.join(above, one), ignore_errors=True)
 
 
 def _copy_tree(local: str, fresh: str) -> None:

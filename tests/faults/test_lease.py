@@ -147,6 +147,19 @@ def test_a_holder_that_was_killed_on_this_machine_is_not_waited_for(url: str) ->
     assert said == []
 
 
+def test_a_holder_of_this_machine_that_was_stopped_is_not_taken_for_dead(url: str) -> None:
+    with holder(url) as process:
+        process.send_signal(signal.SIGSTOP)
+        told = rf"process {process.pid} on .*stands still"
+        with pytest.raises(Fatal, match=told), hold(url, study="mine", expire_sec=1.0):
+            pytest.fail("two hold it")
+        process.send_signal(signal.SIGCONT)
+        process.communicate("")
+        assert process.returncode == 0
+    with hold(url, study="mine"):
+        assert files(url) == ["000002.json"]
+
+
 def test_sigterm_frees_it(tmp_path: Path) -> None:
     with holder(str(tmp_path)) as process:
         process.terminate()
@@ -255,6 +268,8 @@ def race(url: str, count: int, *, expire_sec: float) -> Counter[str]:
 def test_a_run_that_was_taken_for_dead_stops_and_leaves_the_other_alone(url: str) -> None:
     """The one that stood still: a paused machine that wakes. Its thread does not come to renew here."""
     with hold(url, study="old", renew_sec=60, expire_sec=0.5) as old:
+        elsewhere = {**record(url, 1), "process": {**record(url, 1)["process"], "machine": "another"}}
+        storage.write_json(storage.join(url, FOLDER, "000001.json"), elsewhere)
         with hold(url, study="new", renew_sec=0.1, expire_sec=0.5) as new:
             taken = record(url, 2)
             with pytest.raises(Fatal, match=r'has lost .*the run "new" .*has taken over'):

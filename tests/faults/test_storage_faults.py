@@ -1,6 +1,7 @@
 """Storage that refuses, hangs, loses answers, is full or may not be written: tried again, or a clear end with nothing
 half-written."""
 
+import errno
 import gc
 import json
 import os
@@ -95,6 +96,53 @@ def test_a_folder_is_replaced_whole_though_every_third_request_fails(url: str, t
         storage.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
     assert faults.hit >= 3
     assert held(url) == dict.fromkeys(["a/1", "a/2", "done", "marker", "two"], b"two")
+
+
+def test_a_deletion_that_hangs_is_made_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both where a folder is replaced, of which "done" goes first, and where it goes for good."""
+    for text in ("one", "two"):
+        for name in ("marker", "done", text):
+            (tmp_path / text / name).parent.mkdir(exist_ok=True)
+            (tmp_path / text / name).write_text(text)
+    deletes: Any = {"at_most": 1, "kinds": [HANGS], "hang_sec": 2.0, "methods": ["DELETE"]}
+    storage.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
+    with patience(0.4), disturbed(1.0, **deletes) as faults:
+        storage.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
+    assert faults.hit == 1
+    assert held(url) == dict.fromkeys(["done", "marker", "two"], b"two")
+    with patience(0.4), disturbed(1.0, **deletes) as faults:
+        storage.remove_tree(url)
+    assert faults.hit == 1
+    assert held(url) == {}
+    assert len([one for one in caplog.records if "is tried again" in one.message]) == 2
+
+
+def test_what_a_killed_swap_left_is_cleared_away_and_a_failed_one_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    for name in ("marker", "done", "page"):
+        (tmp_path / "one" / name).write_text("one")
+    report = tmp_path / "out" / "report"
+    for left in (f"report.{'0a' * 16}.new", f"report.{'0b' * 16}.old", "report.mine.old", "report.txt"):
+        (tmp_path / "out" / left).mkdir(parents=True)
+    storage.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
+    kept = ["report", "report.mine.old", "report.txt"]
+    assert sorted(os.listdir(tmp_path / "out")) == kept
+
+    def rename(before: str, after: str) -> None:
+        if before.endswith(".new"):
+            raise OSError(errno.EIO, "I/O error")
+        os.replace(before, after)
+
+    monkeypatch.setattr(os, "rename", rename)
+    (tmp_path / "one" / "page").write_text("two")
+    with pytest.raises(OSError, match="I/O error"):
+        storage.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
+    assert (report / "page").read_text() == "one"
+    assert sorted(os.listdir(tmp_path / "out")) == kept
 
 
 def test_a_request_that_hangs_is_given_up_and_made_again(
