@@ -20,7 +20,7 @@ from tests.faults.home import PAUSE_SEC, ROW_STAGES, ROWS_PER_BLOCK, WORKERS, Ho
 from tests.faults.nodes import HEAD, OTHERS, Cluster, three_nodes
 from tests.faults.slow_server import serving
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 FAULTS = ("worker", "node", "driver", "head")
 FIRST_PROOF = "fetch"

@@ -133,7 +133,6 @@ def test_texts(ray_cluster: None, tmp_path: Path, record_property: Callable[[str
     assert_goes_on(train, tmp_path, record_property)
 
 
-@pytest.mark.long
 def test_images(ray_cluster: None, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     images = [noisy((40, 40, 110) if i % 2 else (220, 210, 130), i) for i in range(60)]
     photos, model = save_photos(tmp_path, images), save_model(tmp_path / "resnet")
