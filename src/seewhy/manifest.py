@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
+from seewhy.parquet import open_parquet
 from seewhy.table import digest_text
 
 REGRESSION, CLASSIFICATION = "regression", "classification"
@@ -279,7 +279,7 @@ def _whole_characters(text: str) -> str:
 
 def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) -> _Columns:
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        file = open_parquet(io.BytesIO(data), columns=wanted)
         _need(path, wanted, file.schema_arrow.names)
         table = file.read(columns=wanted).slice(0, limit)
         columns = {name: [_as_text(value) for value in _values(table.column(name))] for name in wanted}

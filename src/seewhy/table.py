@@ -30,6 +30,7 @@ import xxhash
 
 from seewhy import storage
 from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
+from seewhy.parquet import open_parquet
 from seewhy.schema import ERROR_KIND, ID, REASON
 
 _GROUP_BYTES = 1 << 20  # of a row group: one image can be read without all others of its part
@@ -37,6 +38,7 @@ _INDEX_THREADS = 16  # opening parts on object storage is all waiting
 _SEAL = b"seewhy 1"
 _TAIL_BYTES = 8  # the footer's length and PAR1
 _FOOTER_READ = 1 << 16  # what Arrow reads of a file to begin with
+_REMEDY = "delete it and run again"
 _PART = re.compile(r"part-(\d{6})-[0-9a-f]{32}\.parquet")
 
 
@@ -266,24 +268,27 @@ def write_part(url: str, rows: pa.Table, schema: pa.Schema) -> None:
     storage.write_whole(url, _sealed(buffer.getvalue()))
 
 
-def read_part(url: str, columns: Sequence[str] | None) -> pa.Table:
-    """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole."""
-    return _read(url, lambda file: file.read(columns=list(columns) if columns else None, use_threads=False))
+def read_part(url: str, columns: Sequence[str] | None, *, remedy: str = _REMEDY) -> pa.Table:
+    """One part's columns, no more of the file than they need; a part that cannot be read is Fatal: parts are whole.
+
+    Any other file of the workspace is read so too, with what to do where it is broken as its `remedy`.
+    """
+    return _read(url, lambda file: file.read(columns=list(columns) if columns else None, use_threads=False), remedy)
 
 
-def _read(url: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
+def _read(url: str, read: Callable[[pq.ParquetFile], pa.Table], remedy: str = _REMEDY) -> pa.Table:
     """ParquetFile, not read_table, which would start a pool of threads and its arenas for each small part."""
     try:
         return storage.read_with(url, lambda file: read(_checked(file)))
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, FileNotFoundError)):
             raise  # storage's own; Arrow's have no number
-        raise Fatal(f"{url} is not a whole Parquet file ({error}); delete it and run again") from error
+        raise Fatal(f"{url} is not a whole Parquet file ({error}); {remedy}") from error
 
 
 def _checked(file: IO[bytes]) -> pq.ParquetFile:
     _check_seal(file)
-    return pq.ParquetFile(file, page_checksum_verification=True)
+    return open_parquet(file, page_checksum_verification=True)
 
 
 def _sealed(part: bytes) -> bytes:

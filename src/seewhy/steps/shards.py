@@ -23,7 +23,7 @@ from seewhy.failure import KINDS, TRANSIENT, Failure
 from seewhy.prices import Price
 from seewhy.run import Source, read_block
 from seewhy.schema import ID
-from seewhy.table import Table, digest
+from seewhy.table import Table, digest, read_part
 from seewhy.vlm import gemini_batch
 from seewhy.vlm.base import Answer, Request
 from seewhy.vlm.gemini_batch import Line, Output
@@ -269,4 +269,5 @@ def save(table: Table, shard: Shard) -> None:
 
 def keys_of(table: Table, shard: Shard) -> pa.Table:
     """Columns id, request, digest, in the order of the file."""
-    return pq.read_table(io.BytesIO(storage.read_whole(_record(table, shard.name, ".keys.parquet"))))
+    remedy = f"without it no row of the job {shard.name} is known; delete the record to ask for all of them again"
+    return read_part(_record(table, shard.name, ".keys.parquet"), None, remedy=remedy)

@@ -18,6 +18,7 @@ from seewhy.sections import Training
 from seewhy.steps.joins import first_rows
 from seewhy.steps.plan import Plan
 from seewhy.study import Study
+from seewhy.table import read_part
 from seewhy.train.crossfit import Crossfit
 from seewhy.train.loop import OnEpoch
 from seewhy.train.scores import Verdict
@@ -132,7 +133,7 @@ def write(
 
 def read_table(where: str, name: str) -> pa.Table:
     """`predictions`, `scores` or `history` of a finished training."""
-    return pq.read_table(io.BytesIO(storage.read_whole(storage.join(where, f"{name}.parquet"))))
+    return read_part(storage.join(where, f"{name}.parquet"), None, remedy=f"delete {where} and run again")
 
 
 def read_verdict(where: str) -> Verdict:
