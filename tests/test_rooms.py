@@ -8,9 +8,9 @@ PACKAGE = ROOT / "src" / "seewhy"
 
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
-    ["failure", "schema", "logs", "memory", "metrics", "intervals", "near_duplicates", "heat"],
+    ["failure", "schema", "logs", "memory", "metrics", "intervals", "near_duplicates", "heat", "hiding"],
     ["forecast", "chance", "ray_cluster", "parquet"],
-    ["storage", "images", "hub", "overlay", "cam_layers", "prices", "progress", "plain_yaml", "hiding"],
+    ["storage", "images", "hub", "overlay", "cam_layers", "prices", "progress", "plain_yaml"],
     ["table", "lease", "cam", "faithfulness", "rates", "videos"],
     ["vlm.base", "vlm.pace", "fetch", "manifest", "poison", "tasks"],
     ["vlm", "run", "sections"],

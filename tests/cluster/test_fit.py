@@ -99,6 +99,21 @@ def test_all_ray_pods_of_a_cluster_have_the_same_environment() -> None:
                 assert all(container["volumeMounts"] == ray[0]["volumeMounts"] for container in ray)
 
 
+@needs_kubectl
+def test_a_worker_that_no_node_can_hold_waits_only_where_nodes_come() -> None:
+    """Elsewhere it would wait until the job's deadline, beside nodes that cost."""
+    scaled = set()
+    for folder in kustomizations():
+        for one in built_documents(folder):
+            spec = cluster_spec(one)
+            for group in groups(spec).values() if spec else ():
+                names = {v["name"] for v in group["template"]["spec"]["containers"][0]["env"]}
+                scales = spec is not None and spec["enableInTreeAutoscaling"] is True
+                assert ("SEEWHY_AUTOSCALES" in names) is scales, f"{name(folder)}: {one['kind']}"
+                scaled.add(scales)
+    assert scaled == {True, False}
+
+
 def test_ports_are_those_that_ray_listens_on_and_the_policies_open() -> None:
     from ray._private import ray_constants
 

@@ -90,3 +90,29 @@ def test_equal_words_are_added_up_and_full_colour_is_the_same_on_every_page() ->
 )
 def test_excerpts_end_at_a_word_where_there_is_one(text: str, short: str) -> None:
     assert items.excerpt(text, 16) == short
+
+
+def test_secrets_in_urls_are_neither_shown_nor_linked() -> None:
+    plain = "https://a.example/1.jpg"
+    rows = [
+        {
+            "row": 0,
+            "source": "https://user:secret@a.example/1.jpg",
+            "target": 1.0,
+            "poster": "https://a.example/?k=secret",
+        },
+        {
+            "row": 1,
+            "source": "https://a.example/1.jpg?X-Amz-Signature=secret",
+            "target": 1.0,
+            "poster": "of s3://k:secret@b/1",
+        },
+        {"row": 2, "source": plain, "target": 1.0, "poster": plain, "empty": "", "year": 1999},
+        {"row": 3, "source": None, "target": 1.0, "poster": None},
+    ]
+    assert items.ride_along(items.Item("a", "a", "a", "", rows, 1.0, None, None, None)) == [
+        [("row", "0", None), ("source", plain, None), ("poster", "https://a.example/?***", None)],
+        [("row", "1", None), ("source", f"{plain}?***", None), ("poster", "of s3://b/1", None)],
+        [("row", "2", None), ("source", plain, plain), ("poster", plain, plain), ("year", "1999", None)],
+        [("row", "3", None)],
+    ]

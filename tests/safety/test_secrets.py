@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from seewhy.failure import Fatal
-from seewhy.hiding import HIDDEN, without
+from seewhy.hiding import HIDDEN, shown, told, without
 from seewhy.vlm.openai import OpenAIBackend
 from seewhy.vlm.openai import identity as openai_identity
 from tests.safety.leaking_service import FAULTS, KEY, KEY_OF_A_FILE, OTHERS, holding, leaking_stub
@@ -80,3 +80,30 @@ def test_a_key_in_the_body_is_refused_and_not_told(field: str) -> None:
         openai_identity(model="m", base_url="http://h/v1", body={field: KEY})
     assert KEY not in str(refused.value)
     openai_identity(model="m", base_url="http://h/v1", body={"skip_special_tokens": True, "stop_token_ids": [1]})
+
+
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        ("https://user:canary@h:8/a@b.jpg", "https://h:8/a@b.jpg"),
+        ("https://h/a b.jpg?sig=canary#x", "https://h/a b.jpg?***"),
+        ("https://h/a.jpg#canary", "https://h/a.jpg?***"),
+        ("http://[::1]:9/x?canary", "http://[::1]:9/x?***"),
+        ("zip://a.csv?canary::https://u:canary@h/z.zip?canary", "zip://a.csv?***::https://h/z.zip?***"),
+        ("simplecache::https://h/a?canary", "simplecache::https://h/a?***"),
+        ("s3://AKIA:canary@bucket/x.csv", "s3://bucket/x.csv"),
+        ("https://user:can/ary@h/a", "https://***"),  # half a password, in what would be the place of a port
+        ("https://user:can?ary@h/a", "https://***"),
+        ("gs://bucket/x.csv", "gs://bucket/x.csv"),
+        ("/data/a?b#c.csv", "/data/a?b#c.csv"),
+        ("file:///data/a?b.csv", "file:///data/a?b.csv"),
+    ],
+)
+def test_a_url_is_told_without_what_opens_it(url: str, left: str) -> None:
+    assert shown(url) == left
+    assert "canary" not in told(f"{url}: not found, see https://u:canary@h/why?canary", url)
+
+
+def test_long_words_are_no_work() -> None:
+    text = "a" * 1_000_000
+    assert told(text) == shown(text) == text

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy import schema
+from seewhy.hiding import told
 from seewhy.images import BadImage, thumbnail
 from seewhy.report.items import excerpt
 from seewhy.steps import fetch
@@ -63,7 +64,7 @@ class Gallery:
         return [
             Card(
                 row[schema.ID],
-                excerpt(row["title"] or "", 64) or f"Image {row[schema.ID][:8]}",
+                excerpt(told(row["title"] or ""), 64) or f"Image {row[schema.ID][:8]}",
                 excerpt(row["target"] or "", 24),
             )
             for row in rows

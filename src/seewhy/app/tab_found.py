@@ -7,6 +7,7 @@ from seewhy.app.choose import chosen
 from seewhy.app.findings import Findings, Heat, Missing, Prediction, Told, Words
 from seewhy.app.pictures import Picture
 from seewhy.failure import Fatal
+from seewhy.hiding import told
 from seewhy.images import BadImage, decode
 from seewhy.overlay import encode_jpeg, overlay, reduced
 from seewhy.report.fragment import account_html
@@ -43,7 +44,7 @@ def draw(study: Study, path: str) -> None:
 
 def _from_manifest(study: Study, rows: list[dict[str, object]]) -> None:
     pairs = [(study.manifest.target, str(rows[0]["target"]))]
-    pairs += [(name, str(value)) for name, value in rows[0].items() if name not in _OWN and value not in (None, "")]
+    pairs += [(name, told(value)) for name, value in rows[0].items() if name not in _OWN and value not in (None, "")]
     st.html(markup.facts(pairs))
     if len(rows) > 1:
         st.html(markup.block(f"{len(rows):,} rows of the manifest show this picture; this is the first.", "note"))

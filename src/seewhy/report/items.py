@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema
+from seewhy import hiding, schema
 from seewhy.report import numbers, safe, strips
 from seewhy.report.choose import prediction_matrix
 
@@ -138,7 +138,7 @@ def shared_target(targets: list[float | None], task: str) -> float | None:
 def _title(rows: list[dict[str, Any]], column: str, text: str, item_id: str) -> str:
     for record in rows if column else ():
         if record.get(column):
-            return str(record[column])
+            return hiding.told(record[column])
     return excerpt(text, 64) or f"Item {item_id[:12]}"
 
 
@@ -242,12 +242,17 @@ def _word_table(
 
 
 def ride_along(item: Item) -> list[list[tuple[str, str, str | None]]]:
-    """For each manifest row: (column, value as text, link or None), the source first, empty values left out."""
-    shown = []
+    """For each manifest row: (column, value as text, link or None), the source first, empty values left out.
+
+    What URLs hold of secrets is left out of the values, and such a URL is no link.
+    """
+    rows = []
     for record in item.rows:
-        cells = [("source", record.get("source"))] + [(k, v) for k, v in record.items() if k not in _FIXED]
-        shown.append(
+        source = record.get("source")
+        kept = [(k, hiding.told(v), safe.web_link(v)) for k, v in record.items() if k not in _FIXED and v is not None]
+        rows.append(
             [("row", numbers.count(record["row"]), None)]
-            + [(k, str(v), safe.web_link(v)) for k, v in cells if v is not None and str(v) != ""]
+            + ([("source", hiding.shown(source), safe.web_link(source))] if source else [])
+            + [cell for cell in kept if cell[1]]
         )
-    return shown
+    return rows

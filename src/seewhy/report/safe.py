@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import xxhash
 
+from seewhy import hiding
+
 # C0 and C1 controls but tab and line feed, soft hyphen, Arabic letter mark, zero-width and bidi controls, invisible
 # operators, BOM, interlinear marks, tag characters, lone surrogates (which no UTF-8 file can hold).
 _HIDDEN = re.compile(
@@ -43,15 +45,18 @@ def visible(text: str) -> str:
 
 
 def web_link(url: object) -> str | None:
-    """`url` if it is an absolute http or https address without hidden characters or credentials, else None."""
-    if not isinstance(url, str) or url != visible(url).strip() or any(c.isspace() for c in url):
+    """`url` if it is an absolute http or https address without hidden characters, else None.
+
+    None too where it holds what may be a secret: a user, a query or a fragment.
+    """
+    if not isinstance(url, str) or url != visible(hiding.shown(url)).strip() or any(c.isspace() for c in url):
         return None
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         return None
-    return url if parts.scheme in ("http", "https") and host and "@" not in parts.netloc else None
+    return url if parts.scheme in ("http", "https") and host else None
 
 
 def file_name(item_id: str) -> str:
