@@ -12,6 +12,7 @@ from PIL import Image
 from seewhy.failure import Failure, Fatal
 from seewhy.fetch import Fetch
 from seewhy.fetch.files import by_error, read_local, read_stored
+from seewhy.fetch.objects import describe_object
 
 
 def jpeg() -> bytes:
@@ -164,6 +165,55 @@ def test_the_stage_reads_every_kind_of_source_in_order(folder, memory):
     assert [(row["source"], row["reason"], row["tries"]) for row in out] == expected
     assert [row["image"] == JPEG for row in out] == [reason is None for _, reason, _ in expected]
     assert Flaky.asked == {"2/x": 3, "0/x": 1, "7/x": 3}
+
+
+class Picky(fsspec.AbstractFileSystem):
+    """Opens at some hosts, and raises what the others' names say."""
+
+    protocol = "picky"
+
+    @classmethod
+    def _get_kwargs_from_urls(cls, path):
+        errors = {"value": ValueError, "type": TypeError, "os": ConnectionResetError, "other": RuntimeError}
+        if error := errors.get(path.removeprefix("picky://").partition("/")[0]):
+            raise error("SECRET")
+        return {}
+
+    def cat_file(self, path, start=None, end=None, **_):
+        return JPEG[start:end]
+
+
+def test_a_url_that_no_file_system_opens_is_a_matter_of_its_row(memory):
+    fsspec.register_implementation("picky", Picky, clobber=True)
+    memory.pipe("/bucket/a.jpg", JPEG)
+    expected = [
+        ("memory://bucket/a.jpg", None),
+        ("memory://bucket/a.jpg::nosuch://y", "bad_url"),
+        ("memory://bucket/a.jpg::memory://bucket/a.jpg", "bad_url"),
+        ("memory://::", "bad_url"),
+        ("picky://value/x", "bad_url"),
+        ("picky://type/x", "bad_url"),
+        ("picky://os/x", "read_failed"),
+        ("picky://other/x", "read_failed"),
+        ("picky://good/x", None),
+    ]
+    stage = Fetch(schemes=["memory", "picky"], tries=1)
+    out = stage(pa.table({"id": [f"{i:032x}" for i in range(len(expected))], "source": [one for one, _ in expected]}))
+    stage.close()
+    assert list(zip(out["source"].to_pylist(), out["reason"].to_pylist(), strict=True)) == expected
+    assert not any("SECRET" in detail for detail in out["detail"].to_pylist() if detail)
+
+
+def test_chained_urls_leave_no_file_system_behind(memory):
+    memory.pipe("/bucket/a.jpg", JPEG)
+    read_stored(["memory://bucket/a.jpg"], roots=[], max_bytes=10_000)
+    kept = len(type(memory)._cache)
+    found = read_stored([f"memory://bucket/a.jpg::file:///{i}" for i in range(5)], roots=[], max_bytes=10_000)
+    assert {each.reason for each in found if isinstance(each, Failure)} == {"bad_url"}
+    assert len(type(memory)._cache) == kept
+    described = describe_object("gs://bucket/a.jpg::nosuch://y", roots=(), video=False)
+    assert isinstance(described, Failure)
+    assert described.reason == "bad_url"
 
 
 def test_local_files_need_the_scheme_too(folder):

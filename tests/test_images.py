@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import time
 import warnings
 import zlib
 
@@ -291,6 +292,47 @@ def test_a_jpeg_of_endless_scans_is_refused():
     assert reason(data[:scan] + data[scan:-2] * 60 + data[-2:]) == "too_many_scans"
 
 
+EXIF = b"\xff\xe1\0\x12Exif\0\0" + bytes(10)
+COMMENT = b"\xff\xfe\0\2"
+
+
+def with_segments(segment: bytes, count: int) -> bytes:
+    whole = encoded(quarters(), "JPEG")
+    return whole[:2] + segment * count + whole[2:]
+
+
+def test_a_jpeg_of_endless_segments_is_refused():
+    began = time.perf_counter()
+    for segment in (EXIF, COMMENT, b"\xff" + EXIF, COMMENT + b"x", b"\xff\0" + EXIF, b"\xff\xd0\xff\xfe\0\0"):
+        assert reason(with_segments(segment, 200_000)) == "too_many_segments", segment
+    assert time.perf_counter() - began < 2
+    for few in (EXIF, COMMENT + b"x\xff", b"\xff\xfe\x10\0" + COMMENT * 1024):  # the last: one that holds others
+        assert check_image(with_segments(few, 900)) == Checked("JPEG", 32, 16, 1)
+
+
+def tiff_of_pages(count: int, order: str = "<") -> bytes:
+    """Pages of three tags each: width, height and where the one strip lies, which the first 8 bytes are followed by."""
+    pages = [
+        struct.pack(
+            f"{order}H" + "HHII" * 3 + "I",
+            *(3, 256, 4, 1, 8, 257, 4, 1, 8, 273, 4, 1, 8),
+            16 + 42 * (i + 1) if i < count - 1 else 0,
+        )
+        for i in range(count)
+    ]
+    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 16) + bytes(8) + b"".join(pages)
+
+
+def test_endless_pages_of_a_tiff_are_counted_to_a_limit():
+    for order in "<>":
+        assert check_image(tiff_of_pages(3, order)) == Checked("TIFF", 8, 8, 3)
+    began = time.perf_counter()
+    assert check_image(tiff_of_pages(100_000)) == Checked("TIFF", 8, 8, 1000)
+    assert time.perf_counter() - began < 2
+    circle = tiff_of_pages(3)
+    assert check_image(circle[:-4] + struct.pack("<I", 16)) == Checked("TIFF", 8, 8, 3)
+
+
 def test_broken_middles_are_corrupt():
     data = encoded(noise(), "PNG")
     middle = len(data) // 2
@@ -334,8 +376,10 @@ FUZZED = [
         ("BMP", {}),
         ("TIFF", {}),
         ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"save_all": True, "append_images": [noise(16, 12, 1)] * 20}),
     ]
 ]
+FUZZED += [with_segments(EXIF, 500), tiff_of_pages(500)]
 
 
 def checks_and_decoding_agree(data: bytes) -> bool:

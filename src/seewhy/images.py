@@ -6,10 +6,11 @@ byte, so that 65535 is 255 and nothing is clipped.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import xxhash
@@ -48,6 +49,10 @@ MAX_BYTES = 30_000_000
 _LOOKED_AT = 64  # pixels of either side: with fewer the fingerprint is another one than that of the whole picture
 MAX_SCANS = 200
 """Of a progressive JPEG: each costs a pass over the whole picture and may be a few bytes long. Real files have 10."""
+MAX_SEGMENTS = 1000
+"""Of a JPEG, before its first scan. Pillow joins those of EXIF one by one, in time that grows by their square."""
+MAX_PAGES = 1000
+"""Of a TIFF are counted: Pillow's own count takes time that grows by the square of their number."""
 
 # EXIF 2.32, tag 0x0112: how a stored picture must be turned to stand upright. 1 is upright.
 ORIENTATION_TAG = 0x0112
@@ -61,6 +66,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = (5, 6, 7, 8)
+_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)  # of a JPEG; before it may stand any number of 0xFF
+_SCAN = 0xFFDA
 
 # Pillow warns of odd metadata, once a file: noise in the log of a million images, and an exception where a caller
 # turns warnings into errors.
@@ -78,7 +85,7 @@ class Checked:
         format: what the decoder found, one of FORMATS or "MPO" (a JPEG that holds several).
         width: pixels, upright.
         height: pixels, upright.
-        frames: 1 unless the file is an animation or has several pages.
+        frames: 1 unless the file is an animation or has several pages. A TIFF's are counted to MAX_PAGES.
         fingerprint: of near_duplicates, of the picture upright.
     """
 
@@ -106,8 +113,8 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
     """Decode all of `data`, and say what it is or why it cannot be used. Never raises; safe in threads.
 
     Reasons: empty, too_large (bytes), html, not_an_image, bad_header (metadata that is broken or unpacks to too
-    much), too_many_pixels (read from the header, before anything is decoded), too_many_scans, truncated, corrupt,
-    unsupported_colours; and out_of_memory, which alone is transient.
+    much), too_many_pixels (read from the header, before anything is decoded), too_many_scans,
+    too_many_segments, truncated, corrupt, unsupported_colours; and out_of_memory, which alone is transient.
     """
     if len(data) > max_bytes:
         return Failure(BAD_INPUT, "too_large", f"{len(data)} bytes, allowed are {max_bytes}")
@@ -130,7 +137,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
     seen = seen.convert("L")
     if turn := UPRIGHT.get(orientation):
         seen = seen.transpose(turn)
-    return Checked(str(image.format), width, height, _frames(image), fingerprint(np.asarray(seen)))
+    return Checked(str(image.format), width, height, _frames(image, data), fingerprint(np.asarray(seen)))
 
 
 def decode(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
@@ -186,6 +193,8 @@ def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:
         if data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(WEB_PAGE):
             raise BadImage("html", "a web page, not an image")
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}; starts with {data[:16]!r}")
+    if opener is JpegImagePlugin.jpeg_factory and _segments(data) > MAX_SEGMENTS:
+        raise BadImage("too_many_segments", f"a JPEG of more than {MAX_SEGMENTS} segments before its first scan")
     image = _guarded(lambda: opener(io.BytesIO(data)), data, None)
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
@@ -196,6 +205,19 @@ def _open(data: bytes, max_pixels: int | None) -> ImageFile.ImageFile:
     if scans > MAX_SCANS:
         raise BadImage("too_many_scans", f"a JPEG of {scans} scans, allowed are {MAX_SCANS}")
     return image
+
+
+def _segments(data: bytes) -> int:
+    """Of a JPEG, up to its first scan and to MAX_SEGMENTS + 1, told apart just as Pillow does."""
+    at, found = 2, 0
+    while found <= MAX_SEGMENTS and (marker := _MARKER.search(data, at)):
+        code = 0xFF00 + marker[1][0]
+        if code not in JpegImagePlugin.MARKER or code == _SCAN:
+            break
+        has_body = JpegImagePlugin.MARKER[code][2] is not None
+        at = marker.end() + (max(2, int.from_bytes(data[marker.end() : marker.end() + 2], "big")) if has_body else 0)
+        found += 1
+    return found
 
 
 def _refuse_tiles(tags: TiffImagePlugin.ImageFileDirectory_v2, max_pixels: int) -> None:
@@ -261,11 +283,27 @@ def _orientation(image: ImageFile.ImageFile) -> int:
         return 1
 
 
-def _frames(image: ImageFile.ImageFile) -> int:
+def _frames(image: ImageFile.ImageFile, data: bytes) -> int:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _pages(data)
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # only the first frame is used, and that one is whole
         return 1
+
+
+def _pages(data: bytes) -> int:
+    """Directories of a TIFF (TIFF 6.0, section 2): each says how many tags of 12 bytes it has, then where the next is.
+
+    What leads out of the file, or back, ends them.
+    """
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    at, seen = int.from_bytes(data[4:8], order), set[int]()
+    while 0 < at <= len(data) - 2 and at not in seen and len(seen) < MAX_PAGES:
+        seen.add(at)
+        end = at + 2 + 12 * int.from_bytes(data[at : at + 2], order)
+        at = int.from_bytes(data[end : end + 4], order) if end <= len(data) - 4 else 0
+    return max(1, len(seen))
 
 
 def _rgb(image: ImageFile.ImageFile) -> Image.Image:

@@ -73,6 +73,15 @@ def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise Fatal(f"cannot open {url}: {error}") from error
 
 
+def installed(scheme: str) -> bool:
+    """Whether there is a file system for URLs of a scheme, and its package is here."""
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ImportError, ValueError):
+        return False
+    return True
+
+
 @contextmanager
 def _explained(url: str, doing: str) -> Iterator[None]:
     try:

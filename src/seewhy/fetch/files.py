@@ -5,7 +5,7 @@ import stat
 from collections.abc import Collection, Sequence
 
 from seewhy import storage
-from seewhy.failure import BAD_INPUT, TRANSIENT, Failure
+from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import by_status
 
 
@@ -44,14 +44,39 @@ def read_stored(sources: Sequence[str], *, roots: Sequence[str], max_bytes: int)
     by_bucket: dict[int, tuple[storage.fsspec.AbstractFileSystem, dict[int, str]]] = {}
     for i, source in enumerate(sources):
         if within(source, roots):
-            fs, path = storage.open_fs(source)
-            by_bucket.setdefault(id(fs), (fs, {}))[1][i] = path
+            opened = open_object(source)
+            if isinstance(opened, Failure):
+                results[i] = opened
+            else:
+                fs, path = opened
+                by_bucket.setdefault(id(fs), (fs, {}))[1][i] = path
     for fs, paths in by_bucket.values():
         # One byte more than allowed tells a file that is too large, and never reads the rest of it.
         answers = fs.cat_ranges(list(paths.values()), 0, max_bytes + 1, on_error="return")
         for i, answer in zip(paths, answers, strict=True):
             results[i] = by_error(answer) if isinstance(answer, BaseException) else _capped(bytes(answer), max_bytes)
     return results
+
+
+def open_object(source: str) -> tuple[storage.fsspec.AbstractFileSystem, str] | Failure:
+    """The file system of a row's URL and the path inside it; or why there is none, which is that row's matter alone.
+
+    Chained file systems are refused: the inner one may be anywhere, a private address or a file outside of all roots,
+    and each of them would be kept for the life of the process.
+
+    Raises:
+        Fatal: no file system for the scheme is installed.
+    """
+    if "::" in source:
+        return Failure(BAD_INPUT, "bad_url", "file systems chained by ::")
+    try:
+        return storage.open_fs(source)
+    except Fatal:
+        if not storage.installed(storage.scheme(source)):
+            raise
+        return Failure(BAD_INPUT, "bad_url", f"no URL of {storage.scheme(source)}")
+    except Exception as error:  # file systems raise nearly any type
+        return by_error(error)
 
 
 def by_error(error: BaseException) -> Failure:

@@ -6,9 +6,8 @@ from typing import Any
 
 import xxhash
 
-from seewhy import storage
 from seewhy.failure import BAD_INPUT, Failure
-from seewhy.fetch.files import by_error, within
+from seewhy.fetch.files import by_error, open_object, within
 from seewhy.images import MIMES, format_of
 from seewhy.videos.check import no_video
 from seewhy.videos.container import HEAD_BYTES, claimed_seconds, container_of
@@ -53,7 +52,10 @@ def describe_object(
     """
     if not within(source, roots):
         return Failure(BAD_INPUT, "forbidden_path", f"outside of {list(roots)}")
-    fs, path = storage.open_fs(source)
+    opened = open_object(source)
+    if isinstance(opened, Failure):
+        return opened
+    fs, path = opened
     try:
         facts = fs.info(path)
         if facts.get("type") == "directory":

@@ -53,7 +53,7 @@ class Fetch:
     Synchronous to its caller. Inside, an event loop on a thread of its own keeps one session of connections for the
     stage's life, and a few threads decode while the network is busy. Nothing is opened before the first batch, and
     the stage can be pickled at any time. A source is an http(s) URL, an absolute path or file:// URL, or a URL of any
-    other scheme that fsspec has a file system for; a relative path must have been resolved before.
+    other scheme that fsspec has a file system for, unchained; a relative path must have been resolved before.
 
     An image of several frames or pages is ok and says so: its reason is "animated". With `by_uri` an object at a gs://
     URL is not read but for its first bytes; its row holds its type and an id of URI, generation and checksum, and no
