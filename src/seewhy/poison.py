@@ -5,7 +5,7 @@ in turn, for ever. So a worker that was started again notes what it has in hand,
 
     _held-000001-8d0c...json            of a block: which of its rows are done, and which are in hand
     _held-000001-8d0c...-8-16.parquet   outcomes of its rows 8 to 15, as they came through
-    _held-000001-5e1f...-starts.json    of a worker: how often it was started again
+    _held-000001-5e1f...-deaths.json    of a worker: its deaths since something last came through it, and rows in doubt
 
 One that finds its block noted knows that a process died with those rows in hand. It runs the block in eighths, those
 that a process dies with in eighths again, and so on down to a single row. A row that two processes died with, having
@@ -13,6 +13,13 @@ nothing else in hand, is `bad_input`, `crashed`: one alone may have died with it
 several workers at once, of which one had the row that took it: so before the second time each waits, as long as chance
 will have it, lest they fall together again. What came through meanwhile is kept and not asked for again; it becomes a
 part once the block is whole, so that the table itself never shows any of it.
+
+A machine may be at fault instead, such as a GPU that broke, and would condemn all rows that it is given. So a row that
+crashed is in doubt until something has come through the same worker after it, or all other blocks are done: only then
+it is stored. And a worker is borne with for so many deaths, in its constructor as well as with rows in hand, with
+nothing come through it in between: 20 while nothing has come through any worker of this run, 80 from then on. Then it
+ends the job, and its rows in doubt have no outcome: the next run tries them again. So up to some thirty rows that end
+processes may follow one another, eight where the run begins with them; more than that must be taken out of the source.
 
 Until a process has died this costs nothing. From then on each block of that worker costs it a small write and a removal
 more. In a block of 64, a row that ends processes ends four of them, and a worker's first such row five. Its neighbours
@@ -27,7 +34,7 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 
 from seewhy import schema, storage
-from seewhy.failure import BAD_INPUT, Failure
+from seewhy.failure import BAD_INPUT, Failure, Fatal
 from seewhy.table import Table, digest, read_part, write_part
 
 CRASHED = "crashed"
@@ -36,6 +43,7 @@ _SHARES = 8
 _DEATHS = 2
 _DETAIL = f"{_DEATHS} processes ended while each had nothing but this row in hand: it crashes them, or takes all memory"
 _HELD = "_held-"
+_TALLY = "-deaths.json"
 
 Rows = tuple[int, int]
 """Rows of a block: from, to."""
@@ -45,13 +53,16 @@ Rows = tuple[int, int]
 class Patience:
     """
     Attributes:
-        in_vain: starts of a worker after which something must have come through. Eight new rows, all of which end the
-            process, take 18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of it
-            after two minutes.
+        in_vain: deaths of a worker before which something must have come through any. Eight new rows, all of which end
+            the process, take 18. Ray waits longer with each, up to five seconds: a worker that starts in two tells of
+            it after two minutes.
+        in_vain_later: deaths of a worker since something last came through it, once something has come through any.
+            A machine that breaks may be at fault, or rows that follow one another: 30 take 78 at most.
         apart_sec: before a row is alone in hand for the second time, at most.
     """
 
     in_vain: int = 20
+    in_vain_later: int = 80
     apart_sec: float = 20.0
 
 
@@ -87,11 +98,64 @@ class Note:
         return replace(self, left=self.left[1:], done=(*self.done, self.left[0]), deaths=0)
 
 
-class Watch:
-    """Over one block of keys, in a worker that was started again."""
+class Tally:
+    """Of one worker, whichever process it is now: its deaths since something last came through it, and rows in doubt.
 
-    def __init__(self, table: Table, keys: pa.Table, *, generation: int, apart_sec: float) -> None:
-        self._table, self._keys, self._apart_sec = table, keys, apart_sec
+    Args:
+        worker: its name, the same for all its processes.
+        runs: name of what it runs, for messages.
+    """
+
+    def __init__(self, table: Table, worker: str, *, generation: int, patience: Patience, runs: str) -> None:
+        self._table, self._generation, self._patience, self._runs = table, generation, patience, runs
+        self._url = storage.join(table.url, f"{_HELD}{generation:06d}-{worker}{_TALLY}")
+        noted = storage.read_json(self._url) or {"deaths": 0, "in_doubt": []}
+        self._deaths: int = noted["deaths"]
+        self._in_doubt: list[list[str]] = noted["in_doubt"]  # ids, a list for each block
+
+    def died(self) -> None:
+        """
+        Raises:
+            Fatal: it died too often, with nothing come through in between.
+        """
+        self._deaths += 1
+        self._write()
+        if self._deaths < self._patience.in_vain:
+            return
+        later = anything_came_through(self._table, generation=self._generation)
+        if later and self._deaths < self._patience.in_vain_later:
+            return
+        told = f"the process that runs {self._runs} ended {self._deaths} times, and no row has come through"
+        why = "either a library that it needs crashes here, or it gets too little memory (resources)"
+        if later:
+            told += " it since the first of them"
+            why += ", or its machine is at fault, or too many rows in a row crash it"
+            if self._in_doubt:
+                why += f", such as {self._in_doubt[0][0]} to {self._in_doubt[-1][-1]}, which count as not done"
+        raise Fatal(f"{told}: {why}; Ray's logs on its node may say more")
+
+    def doubt(self, ids: list[str]) -> None:
+        """Rows of one block that crashed, after which nothing has come through yet."""
+        if ids and ids not in self._in_doubt:
+            self._in_doubt.append(ids)
+            self._write()
+
+    def came_through(self) -> None:
+        """Something did: what crashed before it did so by its own fault, and is stored."""
+        if self._deaths or self._in_doubt:
+            _store(self._table, self._in_doubt, generation=self._generation)
+            self._deaths, self._in_doubt = 0, []
+            storage.remove(self._url)
+
+    def _write(self) -> None:
+        storage.write_json(self._url, {"deaths": self._deaths, "in_doubt": self._in_doubt})
+
+
+class Watch:
+    """Over one block of keys, in a worker of which a process died."""
+
+    def __init__(self, table: Table, keys: pa.Table, *, generation: int, apart_sec: float, tally: Tally) -> None:
+        self._table, self._keys, self._apart_sec, self._tally = table, keys, apart_sec, tally
         self._ids: list[str] = keys.column(schema.ID).to_pylist()
         self._name = f"{_HELD}{generation:06d}-{digest(self._ids)}"
         self._note = Note(((0, len(keys)),))
@@ -102,8 +166,11 @@ class Watch:
         Args:
             work: keys to their outcomes. Returns fewer where it will take no more; what is left then has no outcome.
                 A MemoryError from it counts as the death of a process.
+
+        Raises:
+            Fatal: there were too many of those; or `work` raised it.
         """
-        self._pick_up()
+        self.pick_up()
         while self._note.left:
             start, stop = self._note.left[0]
             if self._note.deaths:  # noted only after the wait: who dies in it had nothing in hand
@@ -113,7 +180,10 @@ class Watch:
                 rows = work(self._keys.slice(start, stop - start))
             except MemoryError:
                 self._note = self._note.after_death()
+                self._tally.died()
                 continue
+            if len(rows):
+                self._tally.came_through()
             if len(rows) < stop - start or len(self._note.left) == 1:
                 self._last = {start: rows}  # nothing comes after it: it goes straight into the part
                 return
@@ -128,13 +198,21 @@ class Watch:
         pieces = [found[first].cast(self._table.schema) for first in sorted(found)]
         return pa.concat_tables([self._table.schema.empty_table(), *pieces])
 
+    def in_doubt(self) -> list[str]:
+        """Ids of rows that crashed, and no row of the block after them came through."""
+        through = [
+            *(start for start, _ in self._note.done),
+            *(start for start, rows in self._last.items() if len(rows)),
+        ]
+        return [self._ids[row] for row in self._note.crashed if row > max(through, default=-1)]
+
     def forget(self) -> None:
         """Once the block is a part."""
         storage.remove(self._url("json"))
         for rows in self._note.done:
             storage.remove(self._kept(rows))
 
-    def _pick_up(self) -> None:
+    def pick_up(self) -> None:
         """Where the process before this one died."""
         noted = storage.read_json(self._url("json"))
         if noted is None:
@@ -155,14 +233,6 @@ class Watch:
         return storage.join(self._table.url, f"{self._name}{between}{end}")
 
 
-def count_start(table: Table, worker: str, *, generation: int) -> int:
-    """How often this worker was started again, this time included."""
-    url = storage.join(table.url, f"{_HELD}{generation:06d}-{worker}-starts.json")
-    starts = int((storage.read_json(url) or {"starts": 0})["starts"]) + 1
-    storage.write_json(url, {"starts": starts})
-    return starts
-
-
 def anything_came_through(table: Table, *, generation: int) -> bool:
     """Whether any worker has an outcome of this generation other than that of rows which processes died of."""
     names = storage.list_files(table.url)
@@ -170,6 +240,20 @@ def anything_came_through(table: Table, *, generation: int) -> bool:
         return True
     reasons = (read_part(url, [schema.REASON]).column(schema.REASON) for url in table.parts(generation=generation))
     return any(set(column.to_pylist()) != {CRASHED} for column in reasons)
+
+
+def store_in_doubt(table: Table, *, generation: int) -> None:
+    """Stores what is still in doubt, once all workers have come to the end of their blocks."""
+    for name in storage.list_files(table.url):
+        if name.startswith(f"{_HELD}{generation:06d}-") and name.endswith(_TALLY):
+            noted = storage.read_json(storage.join(table.url, name)) or {"in_doubt": []}
+            _store(table, noted["in_doubt"], generation=generation)
+
+
+def _store(table: Table, in_doubt: list[list[str]], *, generation: int) -> None:
+    """A part for each block: of one that crashed as a whole it is the block's own, which so is done."""
+    for ids in in_doubt:
+        table.append(pa.concat_tables(_crashed(one, table.schema) for one in ids), generation=generation)
 
 
 def clear(table: Table) -> None:

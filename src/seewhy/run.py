@@ -13,6 +13,7 @@ Ray starts a worker whose process died again, as often as it takes, and hands it
 died of do not go round for ever is the business of `poison`.
 """
 
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from seewhy import logs
 from seewhy.failure import KINDS, NOT_ASKED, TRANSIENT, Fatal
 from seewhy.metrics import Meter
-from seewhy.poison import Patience, Watch, anything_came_through, clear, count_start
+from seewhy.poison import Patience, Tally, Watch, clear, store_in_doubt
 from seewhy.ray_cluster import check_room
 from seewhy.schema import DETAIL, ERROR_KIND, ID, REASON
 from seewhy.table import Counts, Table, digest_ids, missing_rows, read_rows
@@ -105,12 +106,12 @@ def run_stage(
 
     Raises:
         Fatal: a table that does not add up, or too many failed rows. What a worker raised so, and what kept a stage
-            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. Its
-            processes died again and again, and no row has come through.
+            from asking about rows (failure.NOT_ASKED), once all workers have committed what they have in hand. The
+            processes of a worker died again and again, and no row came through in between (see `poison`).
     """
     todo = missing_rows(source.keys, table.done_ids(retry=retry, retry_reasons=retry_reasons))
     if len(todo):
-        worker_args = {
+        worker_args: dict[str, Any] = {
             "stage": stage,
             "stage_args": dict(stage_args),
             "source": Source(todo.schema.empty_table(), source.stored),
@@ -126,6 +127,7 @@ def run_stage(
             for counts in _map_blocks(todo, rows_per_block, worker_args, workers, resources):
                 if progress:
                     progress(counts)
+            store_in_doubt(table, generation=worker_args["generation"])
         finally:
             with suppress(Exception):  # what stays there does no harm, and what went wrong before is to be told
                 clear(table)
@@ -224,19 +226,14 @@ class _Worker:
         self._table = table
         self._generation = generation
         self._stopped: str | None = None
-        self._watched = False
+        self._tally: Tally | None = None
         self._patience = patience
+        self._runs = stage.__name__
         try:
             again = _worker_started_again()
             if again is not None:
-                self._watched = True
-                starts = count_start(table, again, generation=generation)
-                if starts >= patience.in_vain and not anything_came_through(table, generation=generation):
-                    raise Fatal(
-                        f"the process that runs {stage.__name__} ended {starts} times, and no row has come through: "
-                        "either a library that it needs crashes here, or it gets too little memory (resources); "
-                        "Ray's logs on its node may say more"
-                    )
+                self._tally = self._tally_of(again)
+                self._tally.died()
             self._stage = stage(**stage_args)
         except Fatal as error:
             self._stopped = str(error)
@@ -249,6 +246,10 @@ class _Worker:
         try:
             if self._stopped is None:
                 counts = self._commit(keys)
+            elif self._tally is not None:
+                watch = self._watch(keys, self._tally)
+                watch.pick_up()  # an earlier process of it may have come half through
+                self._keep(watch, keys, self._tally)
         except Fatal as error:
             self._stopped = str(error)
         self._log.told(counts, self._stopped)
@@ -265,19 +266,33 @@ class _Worker:
 
     def _done(self, keys: pa.Table) -> pa.Table:
         """The block's outcomes, committed."""
-        if not self._watched:
+        if self._tally is None:
             try:
                 return self._written(self._work(keys), keys)
             except MemoryError:
-                self._watched = True
-        watch = Watch(self._table, keys, generation=self._generation, apart_sec=self._patience.apart_sec)
+                self._tally = self._tally_of(uuid.uuid4().hex)
+        watch = self._watch(keys, self._tally)
         try:
             watch.work_through(self._work)
         except Fatal:
-            self._written(watch.outcomes(), keys)  # some may be paid for; the next run finds the others missing
+            self._keep(watch, keys, self._tally)  # some may be paid for; the next run finds the others missing
             raise
-        rows = self._written(watch.outcomes(), keys)
-        watch.forget()
+        return self._keep(watch, keys, self._tally)
+
+    def _tally_of(self, worker: str) -> Tally:
+        return Tally(self._table, worker, generation=self._generation, patience=self._patience, runs=self._runs)
+
+    def _watch(self, keys: pa.Table, tally: Tally) -> Watch:
+        apart_sec = self._patience.apart_sec
+        return Watch(self._table, keys, generation=self._generation, apart_sec=apart_sec, tally=tally)
+
+    def _keep(self, watch: Watch, keys: pa.Table, tally: Tally) -> pa.Table:
+        """The block's outcomes, committed but for those in doubt. Where there are no others, it stays noted."""
+        rows, in_doubt = watch.outcomes(), watch.in_doubt()
+        tally.doubt(in_doubt)
+        sure = rows.filter(pc.invert(pc.is_in(rows.column(ID), value_set=pa.array(in_doubt, pa.string()))))
+        if len(self._written(sure, keys)):
+            watch.forget()
         return rows
 
     def _written(self, rows: pa.Table, keys: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from seewhy.failure import Fatal
-from tests.stages import SHOUT
+from tests.stages import SHOUT, Shout
 
 
 def begin_life(log: Path, lives: int) -> None:
@@ -97,6 +97,25 @@ class Dying:
     def _came_to(self, key: str, call: str) -> None:
         with (self._log / f"{call}.call").open("a") as file:
             file.write(f"{key}\n")
+
+
+class Breaking:
+    """Upper-cases `text` until it comes to the row `breaks_at`. From then on every process is killed, at whatever row
+    it comes to, or, if `setup`, when a worker is set up.
+    """
+
+    def __init__(self, *, log: str, lives: int, breaks_at: str, setup: bool) -> None:
+        self._log, self._breaks_at = Path(log), breaks_at
+        begin_life(self._log, lives)
+        if setup and (self._log / "broken").exists():
+            kill()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if self._breaks_at in batch["id"].to_pylist():
+            (self._log / "broken").touch()
+        if (self._log / "broken").exists():
+            kill()
+        return Shout()(batch)
 
 
 def came_to(log: Path) -> list[str]:

@@ -14,10 +14,10 @@ from seewhy import poison, run, schema, storage
 from seewhy.demo.server import serve
 from seewhy.failure import Fatal
 from seewhy.fetch import Fetch
-from seewhy.poison import Note, Patience, Watch
+from seewhy.poison import Note, Patience, Tally, Watch
 from seewhy.run import Source, _Worker, run_stage
 from seewhy.table import Table
-from tests.faults.dying import Dying, came_to, count_lives
+from tests.faults.dying import Breaking, Dying, came_to, count_lives
 from tests.faults.fragile_fetch import MAGIC, FragileFetch
 from tests.stages import SHOUT, Shout
 
@@ -28,6 +28,11 @@ def keys(count: int, **texts: str) -> pa.Table:
 
 
 AT_ONCE = Patience(in_vain=3, apart_sec=0.0)
+PATIENT = Patience(in_vain=10_000, in_vain_later=10_000, apart_sec=0.0)
+
+
+def tally_of(table: Table, worker: str = "a", patience: Patience = PATIENT) -> Tally:
+    return Tally(table, worker, generation=1, patience=patience, runs="Shout")
 
 
 class Died(BaseException):
@@ -52,7 +57,8 @@ class Process:
 
     def outcomes(self) -> pa.Table:
         while True:
-            watch = Watch(self._table, self._block, generation=1, apart_sec=self._apart_sec)
+            tally = tally_of(self._table)
+            watch = Watch(self._table, self._block, generation=1, apart_sec=self._apart_sec, tally=tally)
             try:
                 watch.work_through(self._work)
             except Died:
@@ -203,7 +209,7 @@ def test_what_came_through_before_a_fatal_error_is_kept(table: Table) -> None:
                 raise Fatal("no such model")
             return Shout()(batch)
 
-    worker = _Worker(Failing, {}, Source(block), table, 1, AT_ONCE)
+    worker = _Worker(Failing, {}, Source(block), table, 1, PATIENT)
     (told,) = worker(block).to_pylist()
     assert (told["stopped"], told["ok"]) == ("no such model", 0)
     assert table.index()["id"].to_pylist() == ["0000", "0001", "0002", "0003"]
@@ -232,16 +238,10 @@ def test_a_note_goes_from_eighths_to_single_rows() -> None:
     assert once.after_success() == Note(((5, 6),), ((4, 5),))
 
 
-def started(table: Table, worker: str, times: int) -> None:
-    for _ in range(times):
-        poison.count_start(table, worker, generation=1)
-
-
 def test_what_counts_as_having_come_through(table: Table) -> None:
     assert not poison.anything_came_through(table, generation=1)
-    started(table, "a", 3)
-    assert poison.count_start(table, "a", generation=1) == 4
-    assert poison.count_start(table, "b", generation=1) == 1
+    tally_of(table).died()
+    assert not poison.anything_came_through(table, generation=1)
     process = Process(table, keys(2), lambda one, _: True)
     table.append(process.outcomes(), generation=1)
     assert not poison.anything_came_through(table, generation=1)
@@ -250,6 +250,70 @@ def test_what_counts_as_having_come_through(table: Table) -> None:
     assert poison.anything_came_through(table, generation=2)
     poison.clear(table)
     assert len(storage.list_files(table.url)) == len(table.parts()) == 2
+
+
+def die(table: Table, times: int) -> None:
+    """Each time as a new process."""
+    for _ in range(times):
+        tally_of(table, patience=Patience()).died()
+
+
+def test_a_worker_is_borne_with_for_longer_once_something_came_through(table: Table) -> None:
+    die(table, 19)
+    with pytest.raises(Fatal, match=r"that runs Shout ended 20 times, and no row has come through: "):
+        die(table, 1)
+    table.append(Shout()(keys(1)), generation=1)
+    die(table, 59)
+    tally_of(table).came_through()
+    die(table, 79)
+    with pytest.raises(Fatal, match=r"that runs Shout ended 80 times, and no row has come through it since the first"):
+        die(table, 1)
+
+
+def test_rows_that_crash_are_stored_once_something_comes_through_after_them(table: Table) -> None:
+    blocks = [["0000", "0001"], ["0003"]]
+    for ids in (*blocks, blocks[1]):  # a block may be handed out again
+        tally_of(table).doubt(ids)
+    tally_of(table).doubt([])
+    assert table.parts() == []
+    tally_of(table).came_through()
+    assert sorted(crashed(table.read(only_ok=False))) == ["0000", "0001", "0003"]
+    assert table.committed(pa.chunked_array([blocks[0]]), generation=1) is not None
+    tally_of(table, "b").doubt(["0005"])
+    poison.store_in_doubt(table, generation=2)
+    assert len(table.parts()) == 2
+    poison.store_in_doubt(table, generation=1)
+    assert sorted(crashed(table.read(only_ok=False))) == ["0000", "0001", "0003", "0005"]
+
+
+@pytest.mark.parametrize(("bad", "in_doubt"), [((0, 1), []), ((3,), ["0003"]), ((0, 2, 3), ["0002", "0003"])])
+def test_in_doubt_is_what_nothing_of_the_block_came_through_after(
+    table: Table, bad: tuple[int, ...], in_doubt: list[str]
+) -> None:
+    def work(some: pa.Table) -> pa.Table:
+        if {int(one) for one in some["id"].to_pylist()} & {*bad}:
+            raise MemoryError
+        return Shout()(some)
+
+    watch = Watch(table, keys(4), generation=1, apart_sec=0.0, tally=tally_of(table))
+    watch.work_through(work)
+    assert crashed(watch.outcomes()) == [f"{i:04d}" for i in bad]
+    assert watch.in_doubt() == in_doubt
+
+
+def test_memory_that_runs_out_at_every_row_is_no_fault_of_theirs(table: Table) -> None:
+    class Hoarding:
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            if int(batch["id"][0].as_py()) >= 4:
+                raise MemoryError
+            return Shout()(batch)
+
+    block = keys(24)
+    worker = _Worker(Hoarding, {}, Source(block), table, 1, Patience(in_vain=3, in_vain_later=12, apart_sec=0.0))
+    told = [worker(block.slice(start, 4)).to_pylist()[0] for start in range(0, 24, 4)]
+    assert [one["stopped"] is None for one in told] == [True, True, False, False, False, False]
+    assert "0004 to 0007, which count as not done" in told[-1]["stopped"]
+    assert table.index()["id"].to_pylist() == ["0000", "0001", "0002", "0003"]
 
 
 @pytest.fixture
@@ -316,6 +380,38 @@ def test_a_stage_that_always_ends_its_process_is_no_fault_of_ten_thousand_rows(
         run_stage(Dying, {"log": str(log), "lives": 8, "setup": setup}, source, table, rows_per_block=50, num_cpus=0.5)
     assert storage.list_files(table.url) == {}
     assert count_lives(log) == 3
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("setup", [False, True])
+def test_a_machine_that_breaks_ends_the_run_and_condemns_no_row(
+    ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, setup: bool
+) -> None:
+    """From row 10 on every process dies: at any row, or before it comes to one. Row 10 and its neighbour take five."""
+    monkeypatch.setattr(run, "_PATIENCE", Patience(in_vain=3, in_vain_later=8, apart_sec=0.0))
+    table, source = Table(str(tmp_path / "t"), SHOUT), Source(keys(40))
+    arguments = {"log": str(log), "lives": 12, "breaks_at": "0010", "setup": setup}
+    with pytest.raises(Fatal, match=r"process that runs Breaking ended 8 times, and no row has come through it since"):
+        run_stage(Breaking, arguments, source, table, rows_per_block=2, num_cpus=0.5)
+    assert (count_lives(log), crashed(table.read(only_ok=False))) == (8, [])
+    assert sorted(table.index()["id"].to_pylist()) == [f"{i:04d}" for i in range(10)]
+    assert len(storage.list_files(table.url)) == len(table.parts()) == 5
+    assert run_stage(Shout, {}, source, table, rows_per_block=2, num_cpus=0.5).ok == 40
+
+
+@pytest.mark.ray
+def test_whole_blocks_of_rows_that_end_processes_are_recorded(
+    ray_cluster: None, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with others after it, and the last one."""
+    monkeypatch.setattr(run, "_PATIENCE", Patience(apart_sec=0.0))
+    table, bad = Table(str(tmp_path / "t"), SHOUT), (4, 5, 10, 11)
+    source = Source(keys(12, **{f"r{i:04d}": "kill" for i in bad}))
+    arguments = {"log": str(log), "lives": 15}
+    counts = run_stage(Dying, arguments, source, table, rows_per_block=2, num_cpus=0.5)
+    assert (counts.ok, counts.reasons) == (8, {"bad_input/crashed": 4})
+    assert sorted(crashed(table.read(only_ok=False))) == [f"{i:04d}" for i in bad]
+    assert len(storage.list_files(table.url)) == 6 + 1
 
 
 PICTURES = 100
