@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
@@ -33,6 +34,9 @@ _MOST_BREAKS = 1000  # line breaks that one CSV field may hold; with more, a quo
 _MOST_NAMES, _LONGEST_NAME = 100, 100  # columns that a message names
 _FREE_TO_UNPACK = 100_000_000
 _MOST_UNPACKED = 100  # times its own size; text shrinks to a tenth, and a bomb to a thousandth
+_FREE_ROWS = 1_000_000
+_MOST_ROWS = 20  # a byte of Parquet; numbered names and sorted targets take a tenth of a byte a row
+_ROWS_AT_ONCE = 100  # of Parquet: a long value that is written once is unpacked for each of them before it is counted
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _NUMERIC_SHARE = 0.9  # of the targets given; below it a column of mixed values is taken for classes
 
@@ -102,7 +106,8 @@ def read_manifest(
         limit: only the first so many rows, malformed lines among them.
 
     Raises:
-        Fatal: no such file or column, an unreadable file, a quote that is not closed, or no usable row.
+        Fatal: no such file or column, an unreadable file, one that unpacks to far more than its size, a quote that is
+            not closed, or no usable row.
     """
     keep = list(dict.fromkeys(keep))
     wanted = [name for name in (image, target, text, *keep) if name is not None]
@@ -242,11 +247,15 @@ def _unpacked(path: str, data: bytes) -> bytes:
         while piece := stream.read(1 << 24):
             size += len(piece)
             if size > most:
-                raise Fatal(f"{path} unpacks to more than {_MOST_UNPACKED} times its {len(data):,} bytes: is it text?")
+                raise Fatal(_unpacks_to_much(path, data))
             pieces.append(piece)
     except (OSError, pa.ArrowException) as error:
         raise Fatal(f"{path} is not whole gzip: {error}") from error
     return b"".join(pieces)
+
+
+def _unpacks_to_much(path: str, data: bytes) -> str:
+    return f"{path} unpacks to more than {_MOST_UNPACKED} times its {len(data):,} bytes: is it text?"
 
 
 def _need(path: str, wanted: list[str], found: Sequence[str]) -> None:
@@ -278,18 +287,38 @@ def _whole_characters(text: str) -> str:
 
 
 def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) -> _Columns:
+    columns: dict[str, list[str | None]] = {name: [] for name in wanted}
+    read = size = 0
     try:
         file = open_parquet(io.BytesIO(data), columns=wanted)
         _need(path, wanted, file.schema_arrow.names)
-        table = file.read(columns=wanted).slice(0, limit)
-        columns = {name: [_as_text(value) for value in _values(table.column(name))] for name in wanted}
+        rows = _rows_to_read(path, file.metadata, len(data), limit)
+        batches = file.iter_batches(_ROWS_AT_ONCE, columns=wanted, use_threads=False)
+        while read < rows and (batch := next(batches, None)):
+            batch = batch.slice(0, rows - read)
+            read += len(batch)
+            for name in wanted:
+                texts = [_as_text(value) for value in _values(batch.column(name))]
+                size += sum(len(text) for text in texts if text)
+                columns[name] += texts
+            if size > max(_FREE_TO_UNPACK, _MOST_UNPACKED * len(data)):
+                raise Fatal(_unpacks_to_much(path, data))
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, ValueError) as error:
         # broken files and odd types: Arrow's errors, and Python's on texts that are no UTF-8 and dates past its own
         raise Fatal(f"{path} is not a Parquet file that can be read: {type(error).__name__}: {error}") from error
-    return _Columns(columns, range(len(table)), len(table))
+    return _Columns(columns, range(read), read)
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def _rows_to_read(path: str, told: pq.FileMetaData, size: int, limit: int | None) -> int:
+    """Rows that repeat what stands before them take no room in Parquet, so a small file can hold very many."""
+    rows = sum(told.row_group(i).num_rows for i in range(told.num_row_groups))
+    rows = rows if limit is None else min(limit, rows)
+    if rows > max(_FREE_ROWS, _MOST_ROWS * size):
+        raise Fatal(f"{path} holds {rows:,} rows in {size:,} bytes, more than {_MOST_ROWS} a byte: are these images?")
+    return rows
+
+
+def _values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except (OverflowError, ValueError):

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -215,6 +216,45 @@ def test_half_a_gzip_is_no_manifest_and_a_bomb_is_not_unpacked(tmp_path: Path, m
     with watched() as seen, pytest.raises(Fatal, match="unpacks to more than 100 times"):
         read_manifest(path, target="target", image="image")
     assert seen.changed == set()
+
+
+def repeated(path: Path, rows: int, text: str) -> str:
+    """A file of equal rows, which takes hardly more room than one of them."""
+    one = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), [text])
+    pq.write_table(pa.table({"image": one, "target": one}), path, compression="zstd", store_schema=False)
+    return str(path)
+
+
+def test_parquet_of_very_many_rows_in_hardly_any_bytes_is_refused(tmp_path: Path) -> None:
+    path = repeated(tmp_path / "bomb.parquet", 4_000_000, "1")
+    assert os.path.getsize(path) < 50_000
+    with watched(at_most_sec=5), pytest.raises(Fatal, match=r"holds 4,000,000 rows in .* bytes, more than 20 a byte"):
+        read_manifest(path, target="target", image="image")
+    with watched(at_most_sec=5):
+        assert read_manifest(path, target="target", image="image", limit=250).read == 250
+
+
+def test_parquet_of_one_long_text_in_very_many_rows_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repeated(tmp_path / "bomb.parquet", 50_000, "x" * 100_000)  # 10 GB
+    assert os.path.getsize(path) < 5_000
+    with watched(at_most_sec=10), pytest.raises(Fatal, match="unpacks to more than 100 times"):
+        read_manifest(path, target="target", image="image")
+    monkeypatch.setattr(manifest, "_FREE_TO_UNPACK", 1_000_000)
+    with watched(at_most_sec=5), pytest.raises(Fatal, match="unpacks to more than 100 times"):
+        read_manifest(path, target="target", image="image", limit=10)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 100, 130, 250, 1000])
+def test_parquet_is_read_as_far_as_the_limit_over_all_its_row_groups(tmp_path: Path, limit: int | None) -> None:
+    table = pa.table({"image": [f"{i}.png" for i in range(300)], "target": range(300)})
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=130)
+    rows = read_manifest(str(tmp_path / "m.parquet"), target="target", image="image", limit=limit)
+    expected = list(range(300))[:limit]
+    assert rows.read == len(expected)
+    assert rows.table["row"].to_pylist() == expected
+    assert rows.table["target"].to_pylist() == expected
 
 
 def test_a_table_of_very_many_columns_is_named_in_short(tmp_path: Path) -> None:

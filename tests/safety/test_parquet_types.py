@@ -137,6 +137,21 @@ def test_in_a_manifest_they_are_refused_where_they_are_read(kind: str, tmp_path:
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("name", [b"ray.data.arrow_tensor", b"ray.data.arrow_tensor_v2"])
+def test_what_describes_a_type_is_not_unpickled_as_a_file_is_opened(
+    name: bytes, tmp_path: Path, mark: Path, data: bytes
+) -> None:
+    """Arrow asks a library for its type before anybody can look at it: this holds by Ray's own care, from 2.55 on."""
+    path = tmp_path / "x.parquet"
+    kind = pa.list_(pa.int64()) if name.endswith(b"tensor") else pa.large_list(pa.int64())
+    named = {b"ARROW:extension:name": name, b"ARROW:extension:metadata": data}
+    pq.write_table(pa.table([pa.array([[1]], kind)], schema=pa.schema([pa.field("x", kind, metadata=named)])), path)
+    with watched() as seen, path.open("rb") as file, pytest.raises(ValueError, match="Unable to deserialize shape"):
+        open_parquet(file)
+    assert not mark.exists()
+    assert seen.unpickled == []
+
+
 def test_arrows_own_types_are_read(tmp_path: Path) -> None:
     """Other programs write them: uuid and JSON are types of Parquet's too."""
     path = tmp_path / "m.parquet"
