@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from seewhy import logs, storage
 from seewhy.failure import Fatal
+from seewhy.hiding import shown
 from seewhy.progress import Reporter
 from seewhy.study import Study, load_study, read_changes
 
@@ -42,7 +43,7 @@ def run(
     from seewhy.steps.order import run_study
 
     study = load_study(path, limit=limit, changed=read_changes(changes or []))
-    logs.begin(study=study.title, workspace=study.workspace)
+    logs.begin(study=study.title, workspace=shown(study.workspace))
     run_study(study, Reporter(quiet=quiet), until=until, only=only)
 
 
@@ -233,10 +234,10 @@ def run_job(about: str | None, step: Callable[[Study, Reporter], None]) -> None:
         study = load_study(given.study, limit=given.limit)
         if "/_ray_pkg_" in study.workspace:
             raise Fatal(
-                f"the workspace {study.workspace} lies in the job's own copy of the working directory and would be "
-                "lost with it: give an absolute path or a URL that all nodes reach"
+                f"the workspace {shown(study.workspace)} lies in the job's own copy of the working directory and would "
+                "be lost with it: give an absolute path or a URL that all nodes reach"
             )
-        logs.begin(study=study.title, workspace=study.workspace)
+        logs.begin(study=study.title, workspace=shown(study.workspace))
         step(study, Reporter(quiet=given.quiet))
 
 

@@ -3,16 +3,27 @@
 The local cache comes first, so that a name means the same model, and is read without a network, once it was fetched.
 """
 
+import json
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import xxhash
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from seewhy.failure import Fatal
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_CONFIGS = (
+    "config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+)
 _OTHER_WEIGHTS = (".bin", ".ckpt", ".h5", ".msgpack", ".pkl", ".pt", ".pth")
 
 
@@ -49,6 +60,50 @@ def need_safetensors(model: str) -> None:
             f"{model} has its weights as {other[0]} and not as safetensors: such a file can run code when it is read, "
             "so it is not. Where you trust it, load it with transformers: save_pretrained writes safetensors"
         )
+
+
+def need_own_code(model: str, commit: str | None) -> None:
+    """Raises Fatal where a model's configuration names code of another repository, `org/other--file.Class`.
+
+    transformers would run that code as it is on the other's main branch, whatever commit of this one is trusted.
+    """
+    for name in _CONFIGS:
+        path = Path(model) / name if commit is None else _fetched(model, name, commit)
+        if path is None or not path.is_file():
+            continue
+        for code in _code(json.loads(path.read_bytes())):
+            if "--" in code and (commit is None or code.split("--")[0] != model):
+                raise Fatal(
+                    f"{name} of model {model!r} names code of another repository, {code!r}, of which no commit is "
+                    "named: copy the code beside the model that you trust"
+                )
+
+
+def _fetched(model: str, name: str, commit: str) -> Path | None:
+    """Where a file of a hub's model lies; None where the model has none."""
+    found = try_to_load_from_cache(model, name, revision=commit)
+    if not isinstance(found, str):
+        if has_weights(model, commit):  # the others are there as well
+            return None
+        try:
+            found = hf_hub_download(model, name, revision=commit)
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+    return Path(found)
+
+
+def _code(config: Any, within: bool = False) -> Iterator[str]:
+    """The classes that a configuration names by `auto_map`, wherever it stands."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield from _code(value, within or key == "auto_map")
+    elif isinstance(config, list):
+        for value in config:
+            yield from _code(value, within)
+    elif within and isinstance(config, str):
+        yield config
 
 
 def folder_digest(folder: str) -> str:

@@ -39,6 +39,7 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.failure import Fatal
+from seewhy.hiding import shown
 from seewhy.logs import submitted_job
 
 FOLDER = "_lease"
@@ -84,8 +85,8 @@ class Lease:
             self._renew()
         if self._lost is not None:
             raise Fatal(
-                f"this run has lost {self._workspace}: it stood still for longer than {self._expire_sec:g} s, and "
-                f"{self._lost}. It ends here and leaves the rest to that one"
+                f"this run has lost {shown(self._workspace)}: it stood still for longer than {self._expire_sec:g} s, "
+                f"and {self._lost}. It ends here and leaves the rest to that one"
             )
 
     def _keep(self) -> None:
@@ -192,11 +193,11 @@ def _see_it_end(workspace: str, number: int, say: Callable[[str], None], expire_
             return
         if seen is None:
             seen = data
-            say(f"{workspace} is held by {_told(found)}: seeing for up to {expire_sec:g} s whether it is alive")
+            say(f"{shown(workspace)} is held by {_told(found)}: seeing for up to {expire_sec:g} s whether it is alive")
         elif data != seen:
             raise Fatal(
-                f"{workspace} is held by {_told(found)}. It is alive, and nothing was touched. Wait until it has "
-                "ended, or end it, and run again; or give this study another workspace"
+                f"{shown(workspace)} is held by {_told(found)}. It is alive, and nothing was touched. Wait until it "
+                "has ended, or end it, and run again; or give this study another workspace"
             )
         if _seconds() - since > expire_sec:
             if _stands_still(found["process"]):

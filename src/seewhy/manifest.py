@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from aiohttp import ClientError
 
 from seewhy import schema, storage
 from seewhy.failure import Fatal
+from seewhy.hiding import shown, told
 from seewhy.parquet import open_parquet
 from seewhy.table import digest_text
 
@@ -128,7 +130,7 @@ def read_manifest(
     if found.read > length:
         dropped["malformed line"] = found.read - length
     if not used:
-        raise Fatal(f"{path}: none of {found.read} rows can be used: {dropped}")
+        raise Fatal(f"{shown(path)}: none of {found.read} rows can be used: {dropped}")
     own = {
         "row": pa.array([found.positions[i] for i in used], pa.int64()),
         "source": pa.array([sources[i] for i in used], pa.string()),
@@ -139,7 +141,7 @@ def read_manifest(
     table = _with_kept(own, {name: pa.array([columns[name][i] for i in used], pa.string()) for name in keep})
     classes = tuple(sorted(set(table.column("target").to_pylist()))) if task == CLASSIFICATION else ()
     if task == CLASSIFICATION and len(classes) < 2:
-        raise Fatal(f"{path}: column {target!r} holds one class only, {classes[0]!r}: nothing to tell apart")
+        raise Fatal(f"{shown(path)}: column {target!r} holds one class only, {classes[0]!r}: nothing to tell apart")
     return Rows(table, task, classes, found.read, dropped, why)
 
 
@@ -173,7 +175,7 @@ def resolve(manifest: str, value: str | None) -> str | None:
     if storage.scheme(manifest) == "file":
         folder = os.path.dirname(os.path.abspath(manifest.removeprefix("file://")))
         return os.path.join(folder, value)
-    return storage.join(manifest.rsplit("/", 1)[0], value)
+    return storage.join(storage.without_query(manifest).rsplit("/", 1)[0], value)
 
 
 def _clean(value: str | None) -> str | None:
@@ -216,27 +218,28 @@ def _reason(
 def _format(path: str, format: str) -> str:
     if format != "auto":
         return format
-    suffix = os.path.splitext(path.removesuffix(".gz"))[1].lower()
+    suffix = os.path.splitext(storage.without_query(path).removesuffix(".gz"))[1].lower()
     if suffix not in _FORMATS:
         raise Fatal(
-            f"{path}: cannot tell the format from {suffix!r}; set manifest.format to csv, tsv, parquet or jsonl"
+            f"{shown(path)}: cannot tell the format from {suffix!r}; set manifest.format to csv, tsv, parquet or jsonl"
         )
     return _FORMATS[suffix]
 
 
 def _read_columns(path: str, format: str, wanted: list[str], encoding: str, limit: int | None) -> _Columns:
+    name = shown(path)
     try:
         data = storage.read_whole(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Fatal(f"no manifest at {path}") from error
-    except (OSError, ValueError) as error:  # no right to read it; a name that no file can have
-        raise Fatal(f"cannot read the manifest at {path!r}: {error}") from error
-    if path.endswith(".gz"):
-        data = _unpacked(path, data)
+        raise Fatal(f"no manifest at {name}") from error
+    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
+        raise Fatal(f"cannot read the manifest at {name!r}: {told(error, path)}") from error
+    if storage.without_query(path).endswith(".gz"):
+        data = _unpacked(name, data)
     if format == "parquet":
-        return _from_parquet(path, data, wanted, limit)
+        return _from_parquet(name, data, wanted, limit)
     read = _from_jsonl if format == "jsonl" else _from_csv if format == "csv" else _from_tsv
-    return read(path, _decode(path, data, encoding), wanted, limit)
+    return read(name, _decode(name, data, encoding), wanted, limit)
 
 
 def _unpacked(path: str, data: bytes) -> bytes:

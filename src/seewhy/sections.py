@@ -166,7 +166,7 @@ class VisionModel(Section):
     batch_size: Positive | None = None
     trust_remote_code: bool = False
     """Run code that the model brings along: from a folder, or from a `revision` that is a commit, 40 digits, since
-    what a branch or a tag means may change."""
+    what a branch or a tag means may change. Code of another repository is refused."""
     batch: str | None = None
     """gs://bucket/folder: Gemini's batch service is asked, at half the price and within about a day, and its files lie
     there. It writes into the same table. None: online."""

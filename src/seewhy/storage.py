@@ -22,6 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from seewhy.failure import Fatal
+from seewhy.hiding import shown, told
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ _LONGEST_REQUEST_SEC = 900.0
 _AT_ONCE = 16
 """Requests, where many files are deleted."""
 _LOCAL = ("file", "local")
+_GOOGLE = ("gs", "gcs")
 _FOREIGN = ("http", "https")
 """Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
 
@@ -53,6 +55,11 @@ def join(folder: str, *names: str) -> str:
     return posixpath.join(folder.rstrip("/") or "/", *names)
 
 
+def without_query(url: str) -> str:
+    """A URL up to its path's end; all of paths and of gs:// URLs, in which a question mark is part of a name."""
+    return url if scheme(url) in (*_LOCAL, *_GOOGLE) else re.split("[?#]", url, maxsplit=1)[0]
+
+
 def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of `url`, chained ones too, and the path inside it. Listing caches are off: others write as well.
 
@@ -63,14 +70,14 @@ def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol == "file":
         return fsspec.filesystem("file"), os.path.abspath(url.removeprefix("file://"))
     options: dict[str, Any] = {} if protocol in _FOREIGN or "::" in url else {"use_listings_cache": False}
-    if protocol in ("gs", "gcs") and "::" not in url and "requests_timeout" not in fsspec.config.conf.get("gs", {}):
+    if protocol in _GOOGLE and "::" not in url and "requests_timeout" not in fsspec.config.conf.get("gs", {}):
         from aiohttp import ClientTimeout
 
         options["requests_timeout"] = ClientTimeout(total=_LONGEST_REQUEST_SEC, sock_read=_SILENCE_SEC)
     try:
         return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
-        raise Fatal(f"cannot open {url}: {error}") from error
+        raise Fatal(f"cannot open {shown(url)}: {told(error, url)}") from error
 
 
 def installed(scheme: str) -> bool:
@@ -89,10 +96,10 @@ def _explained(url: str, doing: str) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number in _NO_SPACE:
-            raise Fatal(f"no space left while {doing} {url}: free some or choose another workspace") from error
+            raise Fatal(f"no space left while {doing} {shown(url)}: free some or choose another workspace") from error
         if number in _NOT_WRITABLE or isinstance(error, PermissionError) or _is_refused(error):
-            told = getattr(error, "strerror", None) or str(error).strip()[:300]
-            raise Fatal(f"not allowed while {doing} {url}: {told}") from error
+            why = getattr(error, "strerror", None) or told(error, url).strip()[:300]
+            raise Fatal(f"not allowed while {doing} {shown(url)}: {why}") from error
         raise
 
 
@@ -128,13 +135,13 @@ def _tried(url: str, doing: str, act: Callable[[], T]) -> T:
         except Exception as error:
             if isinstance(error, Fatal) or scheme(url) in (*_LOCAL, *_FOREIGN) or not _may_pass(error):
                 raise
-            told, tried_sec = str(error).strip()[:300] or type(error).__name__, time.monotonic() - began
+            why, tried_sec = told(error, url).strip()[:300] or type(error).__name__, time.monotonic() - began
             if tried_sec + wait > GIVE_UP_SEC:
                 raise Fatal(
-                    f"{doing} {url} failed again and again for {tried_sec:.0f} s, the last time by: {told}. "
+                    f"{doing} {shown(url)} failed again and again for {tried_sec:.0f} s, the last time by: {why}. "
                     "What was written before is whole: run again to go on from there"
                 ) from error
-            _log.warning("%s %s failed (%s), and is tried again", doing, url, told)
+            _log.warning("%s %s failed (%s), and is tried again", doing, shown(url), why)
         time.sleep(wait * random.uniform(0.5, 1.0))  # so that a cluster's workers do not come back all at once
         wait = min(2 * wait, _LONGEST_WAIT_SEC)
 
@@ -168,7 +175,7 @@ def _put(fs: fsspec.AbstractFileSystem, url: str, path: str, data: bytes, **opti
     try:
         fs.pipe_file(path, data, **options)
     except FileNotFoundError as error:
-        raise Fatal(f"nothing can be written to {url}: is there such a bucket?") from error
+        raise Fatal(f"nothing can be written to {shown(url)}: is there such a bucket?") from error
 
 
 def create(url: str, data: bytes) -> bool:
@@ -412,8 +419,8 @@ def _itself(path: str) -> list[str]:
 def _refuse_foreign(url: str, names: Collection[str], marker: str) -> None:
     if names and marker not in names:
         raise Fatal(
-            f"{url} holds files that seewhy did not write, {min(names)!r} for one, and would be replaced: move them "
-            "away, or choose another workspace"
+            f"{shown(url)} holds files that seewhy did not write, {min(names)!r} for one, and would be replaced: move "
+            "them away, or choose another workspace"
         )
 
 

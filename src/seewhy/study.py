@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
+from aiohttp import ClientError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from seewhy import storage
 from seewhy.failure import KINDS, Fatal
+from seewhy.hiding import shown, told
 from seewhy.plain_yaml import read_yaml
 from seewhy.sections import (
     Ask,
@@ -165,24 +167,26 @@ def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any
     Raises:
         Fatal: no such file, no YAML, or keys and values that are not allowed, all of them named.
     """
+    name = shown(path)
     try:
         data = storage.read_whole(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Fatal(f"no study at {path}") from error
-    except (OSError, ValueError) as error:  # no right to read it; a name that no file can have
-        raise Fatal(f"cannot read the study at {path!r}: {error}") from error
+        raise Fatal(f"no study at {name}") from error
+    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
+        raise Fatal(f"cannot read the study at {name!r}: {told(error, path)}") from error
     try:
         value = read_yaml(data.decode("utf-8"))
     except ValueError as error:
-        raise Fatal(f"{path} is not YAML as a study is written: {error}") from error
+        raise Fatal(f"{name} is not YAML as a study is written: {error}") from error
     if not isinstance(value, dict):
-        raise Fatal(f"{path} must hold keys and values, not {type(value).__name__}")
+        raise Fatal(f"{name} must hold keys and values, not {type(value).__name__}")
     if limit is not None:
         value["limit"] = limit
     for key, setting in changed.items():
         _put(value, key.split("."), setting)
-    study = check_study(value, name=path)
-    folder = path.rsplit("/", 1)[0] if "/" in path else "."
+    study = check_study(value, name=name)
+    beside = storage.without_query(path)
+    folder = beside.rsplit("/", 1)[0] if "/" in beside else "."
     return study.model_copy(
         update={
             "workspace": _beside(folder, study.workspace),
@@ -280,8 +284,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"  {key}: missing"
     message = error["msg"].removeprefix("Value error, ")
-    shown = error["input"] if not isinstance(error["input"], dict) else "given"
-    return f"  {key}: {_cut(repr(shown))} is not allowed: {message[0].lower()}{message[1:]}"
+    value = error["input"] if not isinstance(error["input"], dict) else "given"
+    return f"  {key}: {_cut(told(repr(value)))} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def _cut(text: str) -> str:

@@ -30,6 +30,7 @@ import xxhash
 
 from seewhy import storage
 from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
+from seewhy.hiding import shown
 from seewhy.parquet import open_parquet
 from seewhy.schema import ERROR_KIND, ID, REASON
 
@@ -113,7 +114,7 @@ class Table:
         """
         ids = rows.column(ID).to_pylist()
         if len(set(ids)) != len(ids):
-            raise ValueError(f"a part of {self.url} would hold an id twice: {_first_repeated(ids)!r}")
+            raise ValueError(f"a part of {shown(self.url)} would hold an id twice: {_first_repeated(ids)!r}")
         named = ids if block is None else block.to_pylist()
         url = storage.join(self.url, _part_name(named, generation))
         write_part(url, rows, self.schema)
@@ -213,7 +214,7 @@ class Table:
         """Writes `_done.json`, after which the table is complete for the rows that `rows_digest` names."""
         if counts.missing:
             raise Fatal(
-                f"{self.url} does not add up: {counts.rows_in} rows in, {counts.ok} ok, {counts.failed} failed, "
+                f"{shown(self.url)} does not add up: {counts.rows_in} rows in, {counts.ok} ok, {counts.failed} failed, "
                 f"{counts.missing} missing; run the stage again"
             )
         mark = {"rows_in": counts.rows_in, "ok": counts.ok, "failed": counts.failed, "rows": rows_digest}
@@ -283,7 +284,7 @@ def _read(url: str, read: Callable[[pq.ParquetFile], pa.Table], remedy: str = _R
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, FileNotFoundError)):
             raise  # storage's own; Arrow's have no number
-        raise Fatal(f"{url} is not a whole Parquet file ({error}); {remedy}") from error
+        raise Fatal(f"{shown(url)} is not a whole Parquet file ({error}); {remedy}") from error
 
 
 def _checked(file: IO[bytes]) -> pq.ParquetFile:

@@ -1,5 +1,7 @@
 """shap's plot as a page: what stands in the manifest or in a caption is shown, never run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,3 +34,13 @@ def test_nothing_from_outside_becomes_a_part_of_the_plot(tmp_path, classes):
     )
     assert made.index("Content-Security-Policy") < made.index("<svg")
     assert np.isfinite(explained[0].residual)
+
+
+def test_hidden_characters_of_the_plot_are_written_out():
+    tokenizer = wordpiece()
+    predict = text_predict(reader(tokenizer, outputs=2), tokenizer, softmax=True)
+    (found,) = owen_values(["a dark poster"], predict=predict, tokenizer=tokenizer, max_evals=40)
+    odd = replace(found, segments=tuple(f"\u202e{segment}\u200b" for segment in found.segments))
+    made = plot_page([odd], output_names=["dra\u2066ma", "comedy"], title="a\u202eb")
+    assert not set("\u202e\u200b\u2066") & set(made)
+    assert all(written in made for written in ("[U+202E]", "[U+200B]", "dra[U+2066]ma", "<title>a[U+202E]b</title>"))

@@ -21,6 +21,7 @@ from seewhy.train.fit import Recipe
 from seewhy.train.image_model import find_image_model
 from seewhy.train.loop import fit_folds
 from seewhy.train.text_model import find_encoder, load_text_model
+from seewhy.vlm.checkpoint import describe
 from tests.refusing_hub import refusing_hub
 from tests.safety.watching import watched
 from tests.train.encoders import save_tiny_bert
@@ -161,6 +162,25 @@ def test_a_models_own_code_is_not_run_unless_it_is_trusted(tmp_path: Path, mark:
     with pytest.raises(Fatal, match="trust_remote_code"):
         vlm.load("hf", model=str(folder))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "tokenizer_config.json"])
+def test_trusting_a_model_is_no_trust_in_what_another_repository_holds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would take it from the other's main branch; of a folder, and of a commit in the cache."""
+    commit = "a" * 40
+    home = tmp_path / "hub" / "models--org--vlm" / "snapshots" / commit
+    shutil.copytree(PACKAGED / "tiny_vlm", home)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = json.loads((home / name).read_text())
+    for code, model in (("other/own--own.Own", str(home)), ("other/own--own.Own", "org/vlm"), ("org/vlm--own.Own", "")):
+        (home / name).write_text(json.dumps({**config, "part": {"auto_map": {"AutoConfig": [code, None]}}}))
+        if model:
+            with pytest.raises(Fatal, match="names code of another repository"):
+                describe(model, None if model == str(home) else commit, True)
+        else:
+            hub.need_own_code("org/vlm", commit)
 
 
 def test_a_model_on_a_hub_without_safetensors_is_refused(

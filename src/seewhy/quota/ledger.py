@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seewhy.failure import Fatal
+from seewhy.hiding import shown
 from seewhy.storage import read_json, write_json
 
 _STEPS = 100
@@ -70,7 +71,7 @@ def _read(url: str) -> dict[str, Any]:
         return {"at_most_usd": 0.0} if found is None else {**found, "at_most_usd": float(found["at_most_usd"])}
     except (ValueError, KeyError, TypeError) as error:
         raise Fatal(
-            f"{url}, which should say what was spent, is no ledger ({error}): put it right, as in "
+            f"{shown(url)}, which should say what was spent, is no ledger ({error}): put it right, as in "
             '{"at_most_usd": 12.5}, or delete it to count from 0'
         ) from error
 

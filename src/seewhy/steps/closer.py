@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,6 +12,7 @@ from seewhy import schema
 from seewhy.explain import read_part, sentence_interactions
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
+from seewhy.report.safe import visible
 from seewhy.shapley import Explained, owen_values, text_predict, to_shap
 from seewhy.steps import train_text, training
 from seewhy.steps.items import gather
@@ -84,12 +85,14 @@ def look(study: Study, item: str) -> Closer:
 def plot_page(explained: Sequence[Explained], *, output_names: Sequence[str], title: str) -> str:
     """shap's text plot as a page of HTML.
 
-    shap escapes the texts but not the outputs' names, which come from the manifest. The page's policy allows the
+    shap escapes the texts but not the outputs' names, which come from the manifest. Hidden characters are written out,
+    as in the report. The page's policy allows the
     scripts and styles that shap writes into it, and nothing from elsewhere.
     """
-    names = [html.escape(name) for name in output_names]
-    plot = shap.plots.text(to_shap(explained, output_names=names if len(names) > 1 else None), display=False)
+    names = [html.escape(visible(name)) for name in output_names]
+    legible = [replace(one, segments=tuple(map(visible, one.segments))) for one in explained]
+    plot = shap.plots.text(to_shap(legible, output_names=names if len(names) > 1 else None), display=False)
     return (
         f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{html.escape(title)}</title>{plot}"
+        f"<title>{html.escape(visible(title))}</title>{plot}"
     )

@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from seewhy import __version__, schema, storage
+from seewhy.hiding import shown
 from seewhy.progress import Reporter
 from seewhy.report.build import build_report
 from seewhy.report.folder import MARKER
@@ -55,10 +56,10 @@ def run(study: Study, reporter: Reporter, *, anew: bool = False) -> None:
     """Writes the report unless the one that is there shows the same; with `anew` in any case."""
     page = storage.join(study.workspace, "report", "index.html")
     if not anew and _mark(study) == identity(study):
-        reporter.say(f"report: nothing to do, {page}")
+        reporter.say(f"report: nothing to do, {shown(page)}")
         return
     write(study)
-    reporter.say(f"report: {page}")
+    reporter.say(f"report: {shown(page)}")
 
 
 def write(study: Study) -> None:

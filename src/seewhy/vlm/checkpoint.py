@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils import logging
 
 from seewhy.failure import Fatal
-from seewhy.hub import folder_digest, has_weights, need_safetensors, pin
+from seewhy.hub import folder_digest, has_weights, need_own_code, need_safetensors, pin
 
 BLIP2 = "blip-2"
 """``model_type`` of the models that continue a prompt and know no chat template."""
@@ -77,6 +77,8 @@ def describe(model: str, revision: str | None, trust_remote_code: bool) -> tuple
     """
     with quiet(), _explained(model, revision):
         commit = pin(model, revision)
+        if trust_remote_code:
+            need_own_code(model, commit)
         config = AutoConfig.from_pretrained(model, revision=commit, trust_remote_code=trust_remote_code)
     if commit is None:
         return config, {"model": Path(model).resolve().name, "revision": None, "digest": folder_digest(model)}
@@ -94,6 +96,8 @@ def load(
     need_safetensors(model)
     with quiet(), _explained(model, revision):
         commit = pin(model, revision)
+        if trust_remote_code:
+            need_own_code(model, commit)
         named: dict[str, Any] = {"revision": commit, "trust_remote_code": trust_remote_code}
         for cached in (True, False) if commit is not None and has_weights(model, commit) else (False,):
             try:

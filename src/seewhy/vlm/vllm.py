@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from seewhy.failure import BAD_INPUT, REJECTED, TRANSIENT, Failure, Fatal
+from seewhy.hub import need_own_code
 from seewhy.vlm import checkpoint
 from seewhy.vlm.base import DEFAULT_PROMPT, Answer, Decoding, Request, answered
 from seewhy.vlm.draw import row_key
@@ -266,6 +267,8 @@ def _started(asked: Settings) -> Any:
     if gpus < 1:
         raise Fatal("backend vllm sees no GPU: ask for one as in resources: {gpus_per_worker: 1}")
     commit = checkpoint.commit(asked.model, asked.revision)
+    if asked.trust_remote_code:
+        need_own_code(asked.model, commit)
     try:
         return vllm.LLM(
             model=asked.model,

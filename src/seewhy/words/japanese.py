@@ -9,6 +9,7 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.failure import Fatal
+from seewhy.hiding import shown, told
 from seewhy.table import digest_text
 from seewhy.words.rules import Rules, Tokenizer, lettered
 
@@ -169,10 +170,10 @@ def _read_dictionary(url: str) -> tuple[bytes, str]:
     try:
         text = storage.read_whole(url).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise Fatal(f"user_dictionary {url} cannot be read: {error}") from error
+        raise Fatal(f"user_dictionary {shown(url)} cannot be read: {told(error, url)}") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise Fatal(f"user_dictionary {url} holds no words")
+        raise Fatal(f"user_dictionary {shown(url)} holds no words")
     columns = lines[0][1].count(",") + 1
     spelt = []
     for number, line in lines:
@@ -180,8 +181,9 @@ def _read_dictionary(url: str) -> tuple[bytes, str]:
         spelt.append(",".join(parts))
         if len(parts) != columns or columns not in _COLUMNS or (columns == 13 and not all(map(_whole, parts[1:4]))):
             raise Fatal(
-                f"user_dictionary {url}, line {number}: {line!r} has {len(parts)} columns; allowed are 3 (surface, "
-                "part of speech, reading) or janome's 13, whose second to fourth are whole numbers, in all lines alike"
+                f"user_dictionary {shown(url)}, line {number}: {line!r} has {len(parts)} columns; allowed are 3 "
+                "(surface, part of speech, reading) or janome's 13, whose second to fourth are whole numbers, in all "
+                "lines alike"
             )
     return "".join(f"{line}\n" for line in spelt).encode(), _COLUMNS[columns]
 
