@@ -150,7 +150,7 @@ def test_no_chain_of_file_systems_reaches_an_address_or_a_file(server: Any, tmp_
     refused = f"http://{ALLOWED}:{server.server_address[1]}/x"
     asked = server.asked
     urls = [
-        *(f"{outer}::{inner}" for outer in ("zip://a.png", "simplecache", "memory://a.png") for inner in (refused,)),
+        *(f"{outer}::{refused}" for outer in ("zip://a.png", "simplecache", "memory://a.png")),
         f"zip://a.png::file://{tmp_path}/z.zip",
         f"zip://a.png::{tmp_path}/z.zip",
         f"simplecache::file://{tmp_path}/z.zip",
