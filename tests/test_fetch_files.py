@@ -1,6 +1,7 @@
 """Local files stay beneath their folders; storage reads what it may and names what it may not."""
 
 import io
+import json
 import os
 from collections.abc import Iterator
 
@@ -9,10 +10,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from seewhy import storage
 from seewhy.failure import Failure, Fatal
 from seewhy.fetch import Fetch
 from seewhy.fetch.files import by_error, read_local, read_stored
 from seewhy.fetch.objects import describe_object
+from seewhy.steps import fetch
+from seewhy.study import Study, load_study
 
 
 def jpeg() -> bytes:
@@ -214,6 +218,47 @@ def test_chained_urls_leave_no_file_system_behind(memory):
     described = describe_object("gs://bucket/a.jpg::nosuch://y", roots=(), video=False)
     assert isinstance(described, Failure)
     assert described.reason == "bad_url"
+
+
+def study_of(folder: str, manifest: str, workspace: str) -> Study:
+    value = {
+        "title": "Towns",
+        "workspace": workspace,
+        "path": "image",
+        "manifest": {"path": manifest, "image": "photo", "target": "town"},
+        "describe": {"backend": "fake"},
+    }
+    with open(f"{folder}/study.yaml", "w") as file:
+        json.dump(value, file)
+    return load_study(f"{folder}/study.yaml")
+
+
+def test_schemes_of_a_studys_storage_are_taken_over_but_not_chained_ones(folder):
+    def schemes(manifest: str, workspace: str) -> list[str]:
+        return fetch.schemes(study_of(folder, manifest, workspace))
+
+    assert schemes("gs://b/f.csv", "out") == ["file", "gs", "http", "https"]
+    assert schemes("zip://f.csv::gs://b/x.zip", "gs://b/out") == ["gs", "http", "https"]
+    assert schemes("simplecache::https://a.test/f.csv", "simplecache::gs://b/out") == ["http", "https"]
+    assert schemes("/data/a::b/f.csv", "gs://b/out") == ["file", "gs", "http", "https"]  # a folder's name
+
+
+def test_local_is_another_name_of_file_and_is_bound_by_the_roots(folder):
+    study = study_of(folder, f"local://{folder}/f.csv", f"local://{folder}/out")
+    assert fetch.schemes(study) == ["file", "http", "https"]
+    assert fetch.roots(study) == [folder]
+    expected = [
+        (f"local://{folder}/a.jpg", None),
+        (f"LOCAL://{folder}/a.jpg", None),
+        (f"local://{folder}/../secret.jpg", "forbidden_path"),
+        ("local:///etc/passwd", "forbidden_path"),
+        (f"local://{folder}/a.jpg::file:///etc/passwd", "not_found"),  # the name of one file
+    ]
+    stage = Fetch(schemes=fetch.schemes(study), roots=fetch.roots(study))
+    out = stage(pa.table({"id": [f"{i:032x}" for i in range(len(expected))], "source": [one for one, _ in expected]}))
+    stage.close()
+    assert list(zip(out["source"].to_pylist(), out["reason"].to_pylist(), strict=True)) == expected
+    assert storage.open_fs(f"local://{folder}/a.jpg")[1] == f"{folder}/a.jpg"
 
 
 def test_local_files_need_the_scheme_too(folder):

@@ -173,7 +173,7 @@ def resolve(manifest: str, value: str | None) -> str | None:
     if value is None or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value):
         return value
     if storage.scheme(manifest) == "file":
-        folder = os.path.dirname(os.path.abspath(manifest.removeprefix("file://")))
+        folder = os.path.dirname(os.path.abspath(storage.local_path(manifest)))
         return os.path.join(folder, value)
     return storage.join(storage.without_query(manifest).rsplit("/", 1)[0], value)
 

@@ -38,7 +38,6 @@ _SILENCE_SEC = 60.0
 _LONGEST_REQUEST_SEC = 900.0
 _AT_ONCE = 16
 """Requests, where many files are deleted."""
-_LOCAL = ("file", "local")
 _GOOGLE = ("gs", "gcs")
 _FOREIGN = ("http", "https")
 """Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
@@ -47,8 +46,22 @@ _log = logging.getLogger(__name__)
 
 
 def scheme(url: str) -> str:
-    """``gs`` for ``gs://bucket/x``; ``file`` for paths without a scheme."""
-    return url.split("://", 1)[0].lower() if "://" in url else "file"
+    """``gs`` for ``gs://bucket/x``; ``file`` for paths without a scheme, and for ``local``, as fsspec calls it too.
+
+    Of chained ones all but the last URL's path: ``simplecache::gs`` for ``simplecache::gs://bucket/x``.
+    """
+    named = url.split("://", 1)[0].lower() if "://" in url else "file"
+    return "file" if named == "local" else named
+
+
+def local_path(url: str) -> str:
+    """The path that a URL of the scheme ``file`` names; a path is one already."""
+    return url.partition("://")[2] if "://" in url else url
+
+
+def is_chained(url: str) -> bool:
+    """Whether fsspec would reach it through one file system in another, as in ``zip://a.png::gs://bucket/x.zip``."""
+    return "::" in url and scheme(url) != "file"
 
 
 def join(folder: str, *names: str) -> str:
@@ -57,7 +70,7 @@ def join(folder: str, *names: str) -> str:
 
 def without_query(url: str) -> str:
     """A URL up to its path's end; all of paths and of gs:// URLs, in which a question mark is part of a name."""
-    return url if scheme(url) in (*_LOCAL, *_GOOGLE) else re.split("[?#]", url, maxsplit=1)[0]
+    return url if scheme(url) in ("file", *_GOOGLE) else re.split("[?#]", url, maxsplit=1)[0]
 
 
 def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -68,9 +81,9 @@ def open_fs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """
     protocol = scheme(url)
     if protocol == "file":
-        return fsspec.filesystem("file"), os.path.abspath(url.removeprefix("file://"))
-    options: dict[str, Any] = {} if protocol in _FOREIGN or "::" in url else {"use_listings_cache": False}
-    if protocol in _GOOGLE and "::" not in url and "requests_timeout" not in fsspec.config.conf.get("gs", {}):
+        return fsspec.filesystem("file"), os.path.abspath(local_path(url))
+    options: dict[str, Any] = {} if protocol in _FOREIGN or is_chained(url) else {"use_listings_cache": False}
+    if protocol in _GOOGLE and not is_chained(url) and "requests_timeout" not in fsspec.config.conf.get("gs", {}):
         from aiohttp import ClientTimeout
 
         options["requests_timeout"] = ClientTimeout(total=_LONGEST_REQUEST_SEC, sock_read=_SILENCE_SEC)
@@ -133,7 +146,7 @@ def _tried(url: str, doing: str, act: Callable[[], T]) -> T:
             with _explained(url, doing):
                 return act()
         except Exception as error:
-            if isinstance(error, Fatal) or scheme(url) in (*_LOCAL, *_FOREIGN) or not _may_pass(error):
+            if isinstance(error, Fatal) or scheme(url) in ("file", *_FOREIGN) or not _may_pass(error):
                 raise
             why, tried_sec = told(error, url).strip()[:300] or type(error).__name__, time.monotonic() - began
             if tried_sec + wait > GIVE_UP_SEC:

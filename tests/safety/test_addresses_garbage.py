@@ -7,6 +7,7 @@ import base64
 import ipaddress
 import os
 import socket
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -141,6 +142,27 @@ class Turncoats(AbstractResolver):
 
     async def close(self) -> None:
         pass
+
+
+def test_no_chain_of_file_systems_reaches_an_address_or_a_file(server: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("a.png", b"secret")
+    refused = f"http://{ALLOWED}:{server.server_address[1]}/x"
+    asked = server.asked
+    urls = [
+        *(f"{outer}::{refused}" for outer in ("zip://a.png", "simplecache", "memory://a.png")),
+        f"zip://a.png::file://{tmp_path}/z.zip",
+        f"zip://a.png::{tmp_path}/z.zip",
+        f"simplecache::file://{tmp_path}/z.zip",
+    ]
+    schemes = ["http", "zip", "memory", "simplecache::http", "simplecache::file"]
+    stage = Fetch(tries=1, schemes=schemes)
+    with watched() as seen:
+        rows = stage(pa.table({"id": [str(i) for i in range(len(urls))], "source": urls})).to_pylist()
+    stage.close()
+    assert [row["reason"] for row in rows] == ["bad_url"] * len(urls)
+    assert seen.connected == []
+    assert server.asked == asked
 
 
 @efforts(150, 4_000)

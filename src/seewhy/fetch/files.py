@@ -16,7 +16,7 @@ def read_local(source: str, *, roots: Sequence[str], max_bytes: int) -> bytes | 
         source: an absolute path, or one as a file:// URL.
         roots: folders. None given means that no local file may be read.
     """
-    path = source.removeprefix("file://").removeprefix("localhost") if source.startswith("file://") else source
+    path = storage.local_path(source).removeprefix("localhost") if "://" in source else source
     if not os.path.isabs(path) or "\0" in path:
         return Failure(BAD_INPUT, "bad_path", "not an absolute path")
     real = os.path.realpath(path)
@@ -67,7 +67,7 @@ def open_object(source: str) -> tuple[storage.fsspec.AbstractFileSystem, str] | 
     Raises:
         Fatal: no file system for the scheme is installed.
     """
-    if "::" in source:
+    if storage.is_chained(source):
         return Failure(BAD_INPUT, "bad_url", "file systems chained by ::")
     try:
         return storage.open_fs(source)

@@ -137,14 +137,15 @@ def arguments(study: Study) -> dict[str, Any]:
 
 
 def schemes(study: Study) -> list[str]:
-    """What may be fetched: the web, the schemes of the study's own storage, and those it names."""
-    own = (storage.scheme(study.manifest.path), storage.scheme(study.workspace))
+    """What may be fetched: the web, the schemes of the study's own storage unless it is chained, and those it names."""
+    own = [storage.scheme(url) for url in (study.manifest.path, study.workspace) if not storage.is_chained(url)]
     return sorted({"http", "https", *own, *study.fetch.schemes})
 
 
 def roots(study: Study) -> list[str]:
     """Folders that local images may be read from: the manifest's own, and those the study names."""
-    own = [study.manifest.path.rsplit("/", 1)[0]] if storage.scheme(study.manifest.path) == "file" else []
+    manifest = study.manifest.path
+    own = [storage.local_path(manifest).rsplit("/", 1)[0]] if storage.scheme(manifest) == "file" else []
     return [*own, *study.fetch.roots]
 
 

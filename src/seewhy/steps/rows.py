@@ -40,7 +40,7 @@ def _with_file_times(table: pa.Table) -> pa.Table:
     for place, source in enumerate(table["source"].to_pylist()):
         if source is not None and storage.scheme(source) == "file":
             with suppress(OSError):
-                facts = os.stat(source.removeprefix("file://"))
+                facts = os.stat(storage.local_path(source))
                 ids[place] = digest_text(f"{source} {facts.st_size} {facts.st_mtime_ns}")
     return table.set_column(table.schema.get_field_index("source_id"), "source_id", pa.array(ids, pa.string()))
 

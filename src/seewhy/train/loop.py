@@ -90,7 +90,7 @@ def fit_folds(
     if workers > 1 and launcher != "ray_train":
         raise ValueError(f"{workers} workers a fold need launcher 'ray_train', not {launcher!r}")
     require(tracking)
-    out = os.path.abspath(out.removeprefix("file://")) if storage.scheme(out) == "file" else out
+    out = os.path.abspath(storage.local_path(out)) if storage.scheme(out) == "file" else out
     work = _Work(recipe, out, tracking, 1, 0.0, workers, max_failures)
     folders = {fold: work.folder(fold, make_task(fold)) for fold in folds}
     open_folds = [fold for fold in folds if not folders[fold].done()]
