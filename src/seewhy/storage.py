@@ -7,6 +7,7 @@ import os
 import posixpath
 import random
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -33,6 +34,7 @@ _LONGEST_WAIT_SEC = 30.0
 _SILENCE_SEC = 60.0
 """gcsfs would wait five minutes for an answer that does not come, and then not ask again."""
 _LONGEST_REQUEST_SEC = 900.0
+_PROBE_BYTES = 1 << 20
 _LOCAL = ("file", "local")
 _FOREIGN = ("http", "https")
 """Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
@@ -227,6 +229,29 @@ def remove_tree(url: str) -> None:
     fs, path = open_fs(url)
     with suppress(FileNotFoundError):
         _tried(url, "deleting", lambda: fs.rm(path, recursive=True))
+
+
+@contextmanager
+def filling(folder: str) -> Iterator[None]:
+    """Around code of others that writes into a local folder.
+
+    Raises:
+        Fatal: no space, or no permission.
+    """
+    with _explained(folder, "writing"):
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, (Fatal, OSError)):  # safetensors' and tokenizers' have no number: Python's will
+                _check_takes_more(folder)
+            raise
+
+
+def _check_takes_more(folder: str) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x" * _PROBE_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
