@@ -8,6 +8,7 @@ import posixpath
 import random
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -38,6 +39,7 @@ _SILENCE_SEC = 60.0
 _LONGEST_REQUEST_SEC = 900.0
 _AT_ONCE = 16
 """Requests, where many files are deleted."""
+_PROBE_BYTES = 1 << 20
 _GOOGLE = ("gs", "gcs")
 _FOREIGN = ("http", "https")
 """Other people's servers: manifests are read from them, nothing is kept there; a wrong name must be told at once."""
@@ -274,6 +276,29 @@ def _remove_each(url: str, fs: fsspec.AbstractFileSystem, paths: Sequence[str]) 
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(remove_one, paths))
+
+
+@contextmanager
+def filling(folder: str) -> Iterator[None]:
+    """Around code of others that writes into a local folder.
+
+    Raises:
+        Fatal: no space, or no permission.
+    """
+    with _explained(folder, "writing"):
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, (Fatal, OSError)):  # safetensors' and tokenizers' have no number: Python's will
+                _check_takes_more(folder)
+            raise
+
+
+def _check_takes_more(folder: str) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x" * _PROBE_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

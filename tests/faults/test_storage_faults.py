@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -27,9 +29,14 @@ from seewhy.steps.once import forget
 from seewhy.steps.order import run_study
 from seewhy.study import Study, load_study
 from seewhy.table import Table, read_part
+from seewhy.train.checkpoint import STATE
+from seewhy.train.fit import Recipe
+from seewhy.train.loop import fit_folds
+from seewhy.train.text import train_text as train_text_on
 from tests.drawn_images import draw_images
 from tests.gcs_emulator import CLOSED, FORBIDDEN, HANGS, LOST, UNAVAILABLE, disturbed, emulated
 from tests.train.encoders import save_tiny_bert
+from tests.train.toy import ToyFolds
 
 QUIET = Reporter(quiet=True)
 
@@ -349,6 +356,48 @@ def test_a_full_disk_ends_the_run_with_nothing_half_written_and_more_room_lets_i
         assert len(rows(table)) == COUNT
         assert rows(fetch.table(study)) == rows(fetch.table(alone))
         assert (small / "out/report/index.html").exists()
+
+
+@pytest.mark.parametrize("room", [0, 8192, 16384, 24576])
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_training_that_finds_no_room_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, remote: bool
+) -> None:
+    """In its workspace on a disk, or on the disk of a node whose workspace is elsewhere."""
+    with disk(tmp_path / "disk", "1m") as small:
+        if remote:
+            monkeypatch.setattr(tempfile, "tempdir", str(small))
+        (small / "out").mkdir()
+        fill(small, but_bytes=0 if remote else room)
+        out = f"memory://{tmp_path.name}" if remote else str(small / "out")
+        with pytest.raises(Fatal, match=rf"no space left while writing {small}.*: free some or choose another"):
+            fit_folds(ToyFolds(), [0], out=out, recipe=Recipe(epochs=2), launcher="here")
+        assert all((one / STATE).exists() for one in small.glob("out/*/epoch-*"))  # what is left is whole
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("launcher", ["here", "task"])
+def test_a_training_of_texts_that_finds_no_room_says_so(ray_cluster: None, tmp_path: Path, launcher: str) -> None:
+    encoder = save_tiny_bert(tmp_path / "bert")
+    columns = {"row": range(40), "id": [f"{i:032x}" for i in range(40)], "text": [f"scene {i % 7}" for i in range(40)]}
+    table = pa.table({**columns, "target": [float(i % 7) for i in range(40)]})
+    options: dict[str, Any] = {"epochs": 1, "folds": 2, "cpus_per_worker": 1, "gpus_per_worker": 0, "resamples": 10}
+    with disk(tmp_path / "disk", "1m") as small:
+        (small / "out").mkdir()
+        fill(small, but_bytes=50_000)
+        with pytest.raises(Fatal, match=rf"no space left while writing {small}/out/.*: free some or choose another"):
+            train_text_on(
+                table, out=str(small / "out"), encoder=encoder, kind="regression", launcher=launcher, **options
+            )
+        assert not list(small.rglob("*.safetensors"))
+
+
+def test_what_fails_for_another_reason_is_told_as_it_is(tmp_path: Path) -> None:
+    for error in (KeyError("shape"), FileNotFoundError("weights"), Fatal("diverged")):
+        with pytest.raises(type(error)) as found, storage.filling(str(tmp_path)):
+            raise error
+        assert found.value is error
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.ray

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
+import ray.exceptions
 
 from seewhy.failure import Fatal
+from seewhy.train import loop
 from seewhy.train.fit import Recipe
 from seewhy.train.folder import FoldResult
 from seewhy.train.loop import fit_folds
@@ -101,6 +104,17 @@ def test_what_no_retry_helps_stops_the_job(ray_cluster: None, tmp_path: Path) ->
             ToyFolds(), FOLDS, out=str(tmp_path / "diverged"), recipe=Recipe(learning_rate=1e30, clip_norm=0),
             cpus_per_worker=1, gpus_per_worker=0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [ray.exceptions.NodeDiedError("gone"), ray.exceptions.LocalRayletDiedError()])
+def test_a_node_that_died_stops_the_job(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def get(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "get", get)
+    work = loop._Work(RECIPE, "out", None, cpus=1, gpus=0.0, max_failures=2)
+    with pytest.raises(Fatal, match="fold 1: its node died in the last of 3 attempts; run again to go on"):
+        loop._succeeded(None, 1, work)
 
 
 @pytest.mark.ray

@@ -129,18 +129,23 @@ def local_copy(url: str) -> Iterator[Path]:
 
 
 def _fill(url: str, write: Callable[[Path], None]) -> None:
-    """Replaces the folder by what `write` puts into it."""
+    """Replaces the folder by what `write` puts into it.
+
+    Raises:
+        Fatal: no space for it, or no permission.
+    """
     fs, path = storage.open_fs(url)
     if isinstance(fs, LocalFileSystem):
         shutil.rmtree(path, ignore_errors=True)
         try:
-            Path(path).mkdir(parents=True)
-            write(Path(path))
+            with storage.filling(path):
+                Path(path).mkdir(parents=True)
+                write(Path(path))
         except BaseException:  # half a model on a full disk helps nobody
             shutil.rmtree(path, ignore_errors=True)
             raise
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with storage.filling(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
         for file in sorted(Path(temporary).iterdir()):
             storage.put_file(str(file), storage.join(url, file.name))

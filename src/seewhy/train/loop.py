@@ -178,6 +178,11 @@ def _succeeded(task: Any, fold: int, work: _Work) -> None:
             f"fold {fold}: its worker died and {work.max_failures} more after it; if memory ran out, choose a smaller "
             "batch or fewer folds at once (more CPUs for each)"
         ) from error
+    except (ray.exceptions.NodeDiedError, ray.exceptions.LocalRayletDiedError) as error:
+        raise Fatal(
+            f"fold {fold}: its node died in the last of {work.max_failures + 1} attempts; run again to go on from the "
+            "last epoch, or allow more of them (max_failures)"
+        ) from error
 
 
 def _fold_alone(data: list[Any], fold: int, work: _Work) -> None:
