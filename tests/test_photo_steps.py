@@ -95,8 +95,11 @@ def test_every_photo_is_accounted_for_and_a_rerun_does_nothing(ray_cluster: None
         ("Rows with an image and a target", 39),
         ("Share their image with an earlier row", -1),
         ("Distinct images", 38),
-        ("Nearly the same picture as another", 0),
     ]
+    assert photos.near == 1
+    page = (home / "out" / "report" / "index.html").read_text()
+    assert "1 image shows nearly the same picture as another, and stayed in one fold with it." in page
+    assert "please report this" not in page
     held_out = training.read_table(train_image.folder(study, photos), "predictions")
     folds = dict(zip(held_out["row"].to_pylist(), held_out["fold"].to_pylist(), strict=True))
     assert sorted(folds) == [row for row in range(COUNT) if row != 9]

@@ -30,6 +30,7 @@ class Photos:
     parts: URLs of the images' parts.
     task, classes: as in `manifest.Rows`.
     losses: as in `items.Items`.
+    near: distinct images that show nearly the same picture as an earlier one, and are in its group; no row is lost.
     """
 
     examples: pa.Table
@@ -37,6 +38,7 @@ class Photos:
     task: str
     classes: tuple[str, ...]
     losses: Losses
+    near: int = 0
 
     @cached_property
     def identity(self) -> str:
@@ -75,13 +77,11 @@ def _gather_photos(study: Study, parts: tuple[str, ...]) -> Photos:
     examples = examples.append_column("group", groups)
     for name in ("part", "position"):
         examples = examples.append_column(name, where[name])
-    photos = Photos(examples, parts, rows.task, rows.classes, losses)
+    photos = Photos(examples, parts, rows.task, rows.classes, losses, near)
     shared = len(photos.images) - len(examples)
     if shared:
         losses.append(("Share their image with an earlier row", shared, "explained once"))
         losses.append(("Distinct images", len(photos.images), ""))
-    if near:
-        losses.append(("Nearly the same picture as another", 0, f"{near:,} images, kept in one fold with it"))
     return photos
 
 

@@ -45,8 +45,15 @@ def photo_results(study: Study, photos: Photos) -> PhotoResults:
         calibration=_of_model(where, "calibration", _CALIBRATION) if photos.classes else None,
         faithfulness=checks.read() if study.explain_images.check_sample else None,
         told=_told(study),
-        notes=model_notes(study.describe),
+        notes=[*_near_notes(photos), *model_notes(study.describe)],
     )
+
+
+def _near_notes(photos: Photos) -> list[str]:
+    if not photos.near:
+        return []
+    images = "1 image shows" if photos.near == 1 else f"{photos.near:,} images show"
+    return [f"{images} nearly the same picture as another, and stayed in one fold with it."]
 
 
 def _told(study: Study) -> str:
