@@ -20,12 +20,9 @@ from tests.faults.home import PAUSE_SEC, ROW_STAGES, ROWS_PER_BLOCK, WORKERS, Ho
 from tests.faults.nodes import HEAD, OTHERS, Cluster, three_nodes
 from tests.faults.slow_server import serving
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 FAULTS = ("worker", "node", "driver", "head")
-FIRST_PROOF = "fetch"
-"""The others take minutes."""
-STAGES = [pytest.param(one, marks=[] if one == FIRST_PROOF else pytest.mark.long) for one in ROW_STAGES]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +173,7 @@ def begun_again(home: Home, stage: str, strikes: list[Strike]) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ROW_STAGES)
 def test_kills_lose_and_double_no_row(
     stage: str, cluster: Cluster, whole: Home, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -216,7 +213,6 @@ def test_kills_lose_and_double_no_row(
         assert len(asked) - len(set(asked)) <= sum(again)  # of a block that was begun some may not have been asked for
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("fault", ["worker", "node"])
 def test_of_several_blocks_that_ray_was_handed_at_once_only_one_is_begun_again(
     fault: str, cluster: Cluster, tmp_path: Path

@@ -28,7 +28,7 @@ from tests.drawn_images import draw_images
 from tests.vlm.gemini_stub import Stub, gemini_stub
 from tests.vlm.openai_stub import openai_stub
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 TRIES, TIMEOUT_SEC, MAX_WAIT_SEC, BLOCK, AT_ONCE = 2, 2.0, 0.5, 20, 10
 STARTING_SEC = 60.0
