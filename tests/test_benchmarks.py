@@ -27,7 +27,9 @@ def test_every_benchmark_is_a_subject() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "score", "gemini", "stability"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(one, marks=pytest.mark.long) for one in ("train", "stability")), "score", "gemini"]
+)
 def test_a_benchmark_still_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     command = [sys.executable, str(HERE / "run.py"), "--quick", "--out", str(out), name]

@@ -185,7 +185,7 @@ run_study(load_study(sys.argv[1]), Reporter(), until="caption")
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("fault", [None, "made_hang"])
+@pytest.mark.parametrize("fault", [pytest.param(None, marks=pytest.mark.long), "made_hang"])
 def test_killed_drivers_find_their_jobs_again(
     bucket: str, tmp_path: Path, servers: tuple[Stub, BatchStub], monkeypatch: pytest.MonkeyPatch, fault: str | None
 ) -> None:

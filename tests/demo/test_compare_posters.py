@@ -19,6 +19,7 @@ SMALL = {"cpus_per_worker": 1, "rows_per_block": 40}
 POSTERS = 160
 
 
+@pytest.mark.long
 def test_captions_cut_short_lose_what_they_no_longer_say(ray_cluster: None, tmp_path: Path) -> None:
     write_posters(tmp_path, POSTERS, 5)
     value = {
