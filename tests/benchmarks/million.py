@@ -1,17 +1,26 @@
-"""A study of 10,000 rows beside one of 1,000,000: what a row costs, how memory goes, how fast the tables read.
+"""Studies of 10,000 rows beside one of 1,000,000: what a row costs, how memory goes, how fast the tables read.
 
-python tests/benchmarks/million.py [--rows 10000 1000000] [--folder FOLDER]
+python tests/benchmarks/million.py [--rows 10000 10000 1000000 10000] [--folder FOLDER]
 
 Takes about half an hour on 2 cores, so `run.py` leaves it out. The images are small files on disk; the stages are
 fetch, which reads, checks and stores them, and caption with the `fake` backend. Each study runs by the command line in
-a process of its own. What a row costs is taken between a stage's first part and its last, so that neither Ray's start
-nor the manifest's reading is in it; memory is looked at all the time, of the driver and of the workers.
+a process of its own, and again, when nothing is left to do. A line for each, then one of what must be, which ends the
+program with 1 where it is not:
+
+    growth    what each row over the small studies' takes beside what one takes there, less 1. There it is the reading
+              of the manifest, and what lies between the first and the last part of fetch and of caption (the median of
+              the small studies), for the rest of a small one is Ray's start; of the rows above it is the whole run.
+              At most 0.10.
+    memory    of the driver and of the largest worker, the most that was seen while a stage of the large study wrote
+              its parts, beside the most in the first quarter of that time. At most 1.2.
+    read_sec  the caption table's texts, all of them. At most 10.
 """
 
 import argparse
 import io
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +31,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZES = (10_000, 1_000_000)
+SIZES = (10_000, 10_000, 1_000_000, 10_000)
+MOST_GROWTH, MOST_MEMORY, MOST_READ_SEC = 0.10, 1.2, 10.0
 FILES = 1_000
 PER_FOLDER = 10_000
 ROWS_PER_BLOCK = 500
@@ -37,13 +47,18 @@ READ = """
 import json, sys, time
 from seewhy.study import load_study
 from seewhy.steps import caption
-table = caption.table(load_study(sys.argv[1]))
+from seewhy.steps.rows import manifest_rows
+study = load_study(sys.argv[1])
+begun = time.monotonic()
+manifest_rows(study)
+manifest_sec = time.monotonic() - begun
+table = caption.table(study)
 begun = time.monotonic()
 counts = table.counts()
 counted = time.monotonic()
 texts = table.read(["text"])
 print(json.dumps({"rows": len(texts), "ok": counts.ok, "parts": len(table.parts()), "count_sec": counted - begun,
-                  "read_sec": time.monotonic() - counted}))
+                  "read_sec": time.monotonic() - counted, "manifest_sec": manifest_sec}))
 """
 
 
@@ -147,7 +162,27 @@ def measure(folder: Path, rows: int) -> dict[str, object]:
     read = subprocess.run(
         [sys.executable, "-c", READ, "study.yaml"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True
     )
-    return {**found, **{k: round(v, 2) for k, v in json.loads(read.stdout.splitlines()[-1]).items() if k != "rows"}}
+    return {**found, **{k: round(v, 3) for k, v in json.loads(read.stdout.splitlines()[-1]).items() if k != "rows"}}
+
+
+def judge(studies: list[dict]) -> dict[str, object]:
+    """What the largest study shows beside the smaller ones, and whether it is as it must be."""
+    large = max(studies, key=lambda one: one["rows"])
+    small = [one for one in studies if one["rows"] < large["rows"]]
+    before = statistics.median(
+        1e6 * one["manifest_sec"] / one["rows"] + one["fetch_usec_a_row"] + one["caption_usec_a_row"] for one in small
+    )
+    rows, seconds = (statistics.median(one[name] for one in small) for name in ("rows", "whole_sec"))
+    after = 1e6 * (large["whole_sec"] - seconds) / (large["rows"] - rows)
+    memory = [(large[name][1], large[name][0]) for name in large if name.endswith("_mib")]
+    seen = {
+        "usec_a_row": [round(before, 1), round(after, 1)],
+        "growth": round(after / before - 1, 3),
+        "memory": round(max((most / first for most, first in memory if first), default=1.0), 3),
+        "read_sec": large["read_sec"],
+    }
+    fine = seen["growth"] <= MOST_GROWTH and seen["memory"] <= MOST_MEMORY and seen["read_sec"] <= MOST_READ_SEC
+    return {**seen, "as_it_must": fine}
 
 
 def main() -> None:
@@ -156,9 +191,15 @@ def main() -> None:
     parser.add_argument("--folder", help="where to work; kept afterwards. A temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        for rows in given.rows:
-            found = measure(Path(given.folder or temporary).absolute() / str(rows), rows)
-            print(json.dumps(found), flush=True)
+        studies = []
+        for number, rows in enumerate(given.rows):
+            studies.append(measure(Path(given.folder or temporary).absolute() / f"{number}-{rows}", rows))
+            print(json.dumps(studies[-1]), flush=True)
+    if len(set(given.rows)) > 1:
+        seen = judge(studies)
+        print(json.dumps(seen))
+        if not seen["as_it_must"]:
+            sys.exit(1)
 
 
 if __name__ == "__main__":
