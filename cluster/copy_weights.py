@@ -6,11 +6,10 @@ A model's files go to ``hub/models--ORG--NAME/snapshots/COMMIT/``, as plain file
 known to mean that commit, is written last: a model that is half there does not count. Pickled weights stay behind.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.cli import stop_on_fatal
 from seewhy.failure import Fatal
 
@@ -35,14 +34,13 @@ def copy(model: str, url: str) -> str:
     if not any(path.suffix == ".safetensors" for path in files):
         raise Fatal(f"{model} has no weights as safetensors: choose a revision that has")
     commit = snapshot.name
-    home = storage.join(url, "hub", "models--" + name.replace("/", "--"))
-    there = storage.join(home, "refs", revision or "main")
+    home = urls.join(url, "hub", "models--" + name.replace("/", "--"))
+    there = urls.join(home, "refs", revision or "main")
     if storage.exists(there) and storage.read_whole(there).decode() == commit:
         return commit
     for path in files:
-        target = storage.join(home, "snapshots", commit, path.relative_to(snapshot).as_posix())
-        with open(path, "rb") as file, storage.writing(target) as copied:
-            shutil.copyfileobj(file, copied, 1 << 24)
+        target = urls.join(home, "snapshots", commit, path.relative_to(snapshot).as_posix())
+        storage.put_file(str(path), target)
     storage.write_whole(there, commit.encode())
     return commit
 

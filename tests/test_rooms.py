@@ -9,9 +9,10 @@ PACKAGE = ROOT / "src" / "seewhy"
 # Lower may not import higher. Rooms on one line may not import one another.
 LAYERS = [
     ["failure", "schema", "logs", "memory", "metrics", "intervals", "near_duplicates", "heat", "hiding"],
-    ["forecast", "chance", "ray_cluster", "parquet"],
+    ["forecast", "chance", "ray_cluster", "parquet", "urls"],
+    ["attempts"],
     ["storage", "images", "hub", "overlay", "cam_layers", "prices", "progress", "plain_yaml"],
-    ["table", "lease", "cam", "faithfulness", "rates", "videos"],
+    ["table", "lease", "cam", "faithfulness", "rates", "videos", "folder_swap", "manifest_files"],
     ["vlm.base", "vlm.pace", "fetch", "manifest", "poison", "tasks"],
     ["vlm", "run", "sections"],
     ["caption", "quota", "study", "train", "shapley", "siglip"],

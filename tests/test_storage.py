@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from seewhy import storage
+from seewhy import folder_swap, storage, urls
 from seewhy.failure import Fatal
 
 MARKER, DONE = "made-by-us.json", "_done.json"
@@ -31,7 +31,7 @@ def held(url: str) -> dict[str, str]:
 
 
 def put(local: str, url: str) -> None:
-    storage.put_folder(local, url, marker=MARKER, done=DONE)
+    folder_swap.put_folder(local, url, marker=MARKER, done=DONE)
 
 
 def test_a_folder_takes_the_place_of_the_one_before_whole(url: str, tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_a_folder_takes_the_place_of_the_one_before_whole(url: str, tmp_path: Pa
 
 def test_a_users_own_files_are_never_replaced(url: str, tmp_path: Path) -> None:
     for name in ("thesis.docx", "plots/figure.png"):
-        storage.write_whole(storage.join(url, name), b"years of work")
+        storage.write_whole(urls.join(url, name), b"years of work")
     # a file of the same name deeper down makes no folder ours
-    storage.write_whole(storage.join(url, "plots", MARKER), b"years of work")
+    storage.write_whole(urls.join(url, "plots", MARKER), b"years of work")
     before = held(url)
     with pytest.raises(Fatal, match=r"report holds files .*'plots.* for one.*another workspace"):
         put(made(tmp_path / "a"), url)

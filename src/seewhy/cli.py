@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
-from seewhy import logs, storage
+from seewhy import logs, storage, urls
 from seewhy.failure import Fatal
 from seewhy.hiding import shown
 from seewhy.progress import Reporter
@@ -160,7 +160,7 @@ def compare(
     studies.append(load_study(second or first, limit=limit, changed=read_changes(changes or [])))
     told = " ".join([second or first, *(f"with {one}" for one in changes or [])])
     found = step.compare(*studies, names=(first, told))
-    page = step.write(found, out or storage.join(studies[0].workspace, "compare"), json_copy=json_copy)
+    page = step.write(found, out or urls.join(studies[0].workspace, "compare"), json_copy=json_copy)
     print("\n".join(comparison_lines(found.comparison)))
     print(f"\npage: {page}")
 

@@ -37,7 +37,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import Fatal
 from seewhy.hiding import shown
 from seewhy.logs import submitted_job
@@ -211,12 +211,12 @@ def _see_it_end(workspace: str, number: int, say: Callable[[str], None], expire_
 
 
 def _numbers(workspace: str) -> list[int]:
-    names = storage.list_files(storage.join(workspace, FOLDER))
+    names = storage.list_files(urls.join(workspace, FOLDER))
     return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
 
 def _url(workspace: str, number: int) -> str:
-    return storage.join(workspace, FOLDER, f"{number:06d}.json")
+    return urls.join(workspace, FOLDER, f"{number:06d}.json")
 
 
 def _read(workspace: str, number: int) -> dict[str, Any] | None:

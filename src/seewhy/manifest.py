@@ -1,26 +1,19 @@
-"""The user's table of images: read from CSV, TSV, Parquet or JSON lines, every row accounted for."""
+"""The user's table of images: what it is a study of, every row accounted for."""
 
-import csv
-import io
-import json
 import os
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from aiohttp import ClientError
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.failure import Fatal
-from seewhy.hiding import shown, told
-from seewhy.parquet import open_parquet
+from seewhy.hiding import shown
+from seewhy.manifest_files import read_columns
 from seewhy.table import digest_text
 
 REGRESSION, CLASSIFICATION = "regression", "classification"
@@ -30,16 +23,6 @@ _NO_CLASS = {"", "NA", "N/A", "n/a", "NaN", "null", "#N/A", "#n/a"}  # as writte
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 # Full-width forms and other signs of minus. NFKC would do more than is wanted: it reads 10² as 102.
 _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | dict.fromkeys((0x2212, 0xFE63), "-")
-_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
-_CSV_FIELD = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",][^,]*+)?+,')
-_MOST_BREAKS = 1000  # line breaks that one CSV field may hold; with more, a quote was forgotten
-_MOST_NAMES, _LONGEST_NAME = 100, 100  # columns that a message names
-_FREE_TO_UNPACK = 100_000_000
-_MOST_UNPACKED = 100  # times its own size; text shrinks to a tenth, and a bomb to a thousandth
-_FREE_ROWS = 1_000_000
-_MOST_ROWS = 20  # a byte of Parquet; numbered names and sorted targets take a tenth of a byte a row
-_ROWS_AT_ONCE = 100  # of Parquet: a long value that is written once is unpacked for each of them before it is counted
-_FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _NUMERIC_SHARE = 0.9  # of the targets given; below it a column of mixed values is taken for classes
 
 
@@ -64,15 +47,6 @@ class Rows:
     read: int
     dropped: dict[str, int]
     why: str
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns asked for, as strings or None, the position of each row, and how many rows there were in all."""
-
-    values: dict[str, list[str | None]]
-    positions: Sequence[int]
-    read: int
 
 
 def read_manifest(
@@ -113,7 +87,7 @@ def read_manifest(
     """
     keep = list(dict.fromkeys(keep))
     wanted = [name for name in (image, target, text, *keep) if name is not None]
-    found = _read_columns(path, _format(path, format), list(dict.fromkeys(wanted)), encoding, limit)
+    found = read_columns(path, format, list(dict.fromkeys(wanted)), encoding, limit)
     columns, length = found.values, len(found.positions)
     task, why = _task(columns[target]) if task == "auto" else (task, f"{task}: as the study says")
     targets = [_clean(value) if task == REGRESSION else _class(value) for value in columns[target]]
@@ -172,10 +146,10 @@ def resolve(manifest: str, value: str | None) -> str | None:
     value = _clean(value)
     if value is None or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value):
         return value
-    if storage.scheme(manifest) == "file":
-        folder = os.path.dirname(os.path.abspath(storage.local_path(manifest)))
+    if urls.scheme(manifest) == "file":
+        folder = os.path.dirname(os.path.abspath(urls.local_path(manifest)))
         return os.path.join(folder, value)
-    return storage.join(storage.without_query(manifest).rsplit("/", 1)[0], value)
+    return urls.join(urls.without_query(manifest).rsplit("/", 1)[0], value)
 
 
 def _clean(value: str | None) -> str | None:
@@ -213,241 +187,3 @@ def _reason(
     if thing is not None and source is None:
         return f"missing {thing}"
     return None
-
-
-def _format(path: str, format: str) -> str:
-    if format != "auto":
-        return format
-    suffix = os.path.splitext(storage.without_query(path).removesuffix(".gz"))[1].lower()
-    if suffix not in _FORMATS:
-        raise Fatal(
-            f"{shown(path)}: cannot tell the format from {suffix!r}; set manifest.format to csv, tsv, parquet or jsonl"
-        )
-    return _FORMATS[suffix]
-
-
-def _read_columns(path: str, format: str, wanted: list[str], encoding: str, limit: int | None) -> _Columns:
-    name = shown(path)
-    try:
-        data = storage.read_whole(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Fatal(f"no manifest at {name}") from error
-    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
-        raise Fatal(f"cannot read the manifest at {name!r}: {told(error, path)}") from error
-    if storage.without_query(path).endswith(".gz"):
-        data = _unpacked(name, data)
-    if format == "parquet":
-        return _from_parquet(name, data, wanted, limit)
-    read = _from_jsonl if format == "jsonl" else _from_csv if format == "csv" else _from_tsv
-    return read(name, _decode(name, data, encoding), wanted, limit)
-
-
-def _unpacked(path: str, data: bytes) -> bytes:
-    most = max(_FREE_TO_UNPACK, _MOST_UNPACKED * len(data))
-    pieces, size = [], 0
-    try:
-        stream = pa.CompressedInputStream(pa.BufferReader(data), "gzip")
-        while piece := stream.read(1 << 24):
-            size += len(piece)
-            if size > most:
-                raise Fatal(_unpacks_to_much(path, data))
-            pieces.append(piece)
-    except (OSError, pa.ArrowException) as error:
-        raise Fatal(f"{path} is not whole gzip: {error}") from error
-    return b"".join(pieces)
-
-
-def _unpacks_to_much(path: str, data: bytes) -> str:
-    return f"{path} unpacks to more than {_MOST_UNPACKED} times its {len(data):,} bytes: is it text?"
-
-
-def _need(path: str, wanted: list[str], found: Sequence[str]) -> None:
-    lacking = [name for name in wanted if name not in found]
-    if lacking:
-        shown = ", ".join(repr(name)[:_LONGEST_NAME] for name in found[:_MOST_NAMES])
-        more = f" and {len(found) - _MOST_NAMES:,} more" if len(found) > _MOST_NAMES else ""
-        raise Fatal(f"{path} has no column {', '.join(map(repr, lacking))}; it has {shown}{more}")
-    for name in wanted:
-        if found.count(name) > 1:
-            raise Fatal(f"{path} has {found.count(name)} columns {name!r}: which one is meant cannot be told")
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None:
-        return value
-    if isinstance(value, bytes):  # of a Parquet file whose writer did not say that they are text
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and np.isnan(value):
-        return None
-    if isinstance(value, (list, dict)):
-        value = json.dumps(value, ensure_ascii=False, default=str)
-    return _whole_characters(str(value))
-
-
-def _whole_characters(text: str) -> str:
-    """JSON and some encodings can spell half a surrogate pair, which no text file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _from_parquet(path: str, data: bytes, wanted: list[str], limit: int | None) -> _Columns:
-    columns: dict[str, list[str | None]] = {name: [] for name in wanted}
-    read = size = 0
-    try:
-        file = open_parquet(io.BytesIO(data), columns=wanted)
-        _need(path, wanted, file.schema_arrow.names)
-        rows = _rows_to_read(path, file.metadata, len(data), limit)
-        batches = file.iter_batches(_ROWS_AT_ONCE, columns=wanted, use_threads=False)
-        while read < rows and (batch := next(batches, None)):
-            batch = batch.slice(0, rows - read)
-            read += len(batch)
-            for name in wanted:
-                texts = [_as_text(value) for value in _values(batch.column(name))]
-                size += sum(len(text) for text in texts if text)
-                columns[name] += texts
-            if size > max(_FREE_TO_UNPACK, _MOST_UNPACKED * len(data)):
-                raise Fatal(_unpacks_to_much(path, data))
-    except (pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, ValueError) as error:
-        # broken files and odd types: Arrow's errors, and Python's on texts that are no UTF-8 and dates past its own
-        raise Fatal(f"{path} is not a Parquet file that can be read: {type(error).__name__}: {error}") from error
-    return _Columns(columns, range(read), read)
-
-
-def _rows_to_read(path: str, told: pq.FileMetaData, size: int, limit: int | None) -> int:
-    """Rows that repeat what stands before them take no room in Parquet, so a small file can hold very many."""
-    rows = sum(told.row_group(i).num_rows for i in range(told.num_row_groups))
-    rows = rows if limit is None else min(limit, rows)
-    if rows > max(_FREE_ROWS, _MOST_ROWS * size):
-        raise Fatal(f"{path} holds {rows:,} rows in {size:,} bytes, more than {_MOST_ROWS} a byte: are these images?")
-    return rows
-
-
-def _values(column: pa.Array) -> list[Any]:
-    try:
-        return column.to_pylist()
-    except (OverflowError, ValueError):
-        if not pa.types.is_temporal(column.type):
-            raise
-        return column.cast(pa.string()).to_pylist()  # Python's own times end with the year 9999
-
-
-def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
-    columns: dict[str, list[Any]] = {name: [] for name in wanted}
-    positions = array("q")
-    read, names = 0, dict[str, None]()
-    for line in io.StringIO(text, newline="\n"):  # str.splitlines would split on characters that JSON allows in strings
-        if not line.strip():
-            continue
-        # Past the limit only names are looked for: a column may well be absent from the first rows.
-        within = limit is None or read < limit
-        if not within and all(name in names for name in wanted):
-            break
-        try:
-            record = json.loads(line)
-            values = [_as_text(record.get(name)) for name in wanted] if isinstance(record, dict) else None
-        except (ValueError, RecursionError):
-            values = None
-        if values is not None:
-            names.update(dict.fromkeys(record))
-            if within:
-                positions.append(read)
-                for name, value in zip(wanted, values, strict=True):
-                    columns[name].append(value)
-        read += within
-    _need(path, wanted, list(names))
-    return _Columns(columns, positions, read)
-
-
-def _from_tsv(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return _from_records(path, _unquoted(lines), wanted, limit)
-
-
-def _from_csv(path: str, text: str, wanted: list[str], limit: int | None) -> _Columns:
-    return _from_records(path, _csv_records(path, text), wanted, limit)
-
-
-def _from_records(
-    path: str, records: Iterator[tuple[list[str], int]], wanted: list[str], limit: int | None
-) -> _Columns:
-    """`records` are (fields, lines spanned), the header first."""
-    header, _ = next(records, (None, 0))
-    if header is None:
-        raise Fatal(f"{path} is empty: it has no header")
-    _need(path, wanted, header)
-    places = [(header.index(name), list[str | None]()) for name in wanted]
-    positions = array("q")
-    read = 0
-    while read != limit and (record := next(records, None)):
-        fields, lines = record
-        if len(fields) != len(header):
-            read = read + lines if limit is None else min(read + lines, limit)
-            continue
-        positions.append(read)
-        read += 1
-        for place, values in places:
-            values.append(fields[place])
-    return _Columns({name: values for name, (_, values) in zip(wanted, places, strict=True)}, positions, read)
-
-
-def _unquoted(lines: Iterator[list[str]]) -> Iterator[tuple[list[str], int]]:
-    for fields in lines:
-        if not fields:
-            continue
-        for i, field in enumerate(fields):
-            if field[:1] == '"' and (whole := _QUOTED.fullmatch(field)):
-                fields[i] = whole[1].replace('""', '"')
-        yield fields, 1
-
-
-def _csv_records(path: str, text: str) -> Iterator[tuple[list[str], int]]:
-    """(fields, lines spanned) of every record but blank lines; no fields for one line that breaks the rules.
-
-    Raises:
-        Fatal: a quote that is not closed, or so late that another quote must have closed it. Rows would be lost in it.
-    """
-    csv.field_size_limit(2**31 - 1)  # a C long, 32 bits wide on some systems; the default refuses long texts
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        start = reader.line_num
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines = reader.line_num - start
-            if lines > 1 or "end of data" in str(error):
-                record = "".join(islice(io.StringIO(text, newline=""), start, reader.line_num))
-                line = start + 1 + _breaks(record[: _bad_field(record)])
-                raise Fatal(
-                    f"{path}: the quote that opens on line {line} is not closed as CSV asks: {error}"
-                ) from error
-            yield [], 1
-            continue
-        lines = reader.line_num - start
-        if lines > _MOST_BREAKS:
-            breaks = [_breaks(field) for field in fields]
-            if max(breaks) > _MOST_BREAKS:
-                line = start + 1 + sum(breaks[: breaks.index(max(breaks))])
-                raise Fatal(f"{path}: the quote that opens on line {line} is not closed for {max(breaks):,} lines")
-        if fields:
-            yield fields, lines
-
-
-def _bad_field(record: str) -> int:
-    """Where the first field begins that is not written as CSV asks."""
-    at = 0
-    while field := _CSV_FIELD.match(record, at):
-        at = field.end()
-    return at
-
-
-def _breaks(text: str) -> int:
-    return max(text.count("\n"), text.count("\r"))
-
-
-def _decode(path: str, data: bytes, encoding: str) -> str:
-    try:
-        text = data.decode(encoding).removeprefix("﻿")
-        return text if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else _whole_characters(text)
-    except (ValueError, LookupError) as error:
-        raise Fatal(f"{path} is not {encoding}: {error}; set manifest.encoding") from error

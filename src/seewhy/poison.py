@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.failure import BAD_INPUT, Failure, Fatal
 from seewhy.table import Table, digest, read_part, write_part
 
@@ -108,7 +108,7 @@ class Tally:
 
     def __init__(self, table: Table, worker: str, *, generation: int, patience: Patience, runs: str) -> None:
         self._table, self._generation, self._patience, self._runs = table, generation, patience, runs
-        self._url = storage.join(table.url, f"{_HELD}{generation:06d}-{worker}{_TALLY}")
+        self._url = urls.join(table.url, f"{_HELD}{generation:06d}-{worker}{_TALLY}")
         noted = storage.read_json(self._url) or {"deaths": 0, "in_doubt": []}
         self._deaths: int = noted["deaths"]
         self._in_doubt: list[list[str]] = noted["in_doubt"]  # ids, a list for each block
@@ -230,7 +230,7 @@ class Watch:
 
     def _url(self, end: str) -> str:
         between = "." if end == "json" else "-"
-        return storage.join(self._table.url, f"{self._name}{between}{end}")
+        return urls.join(self._table.url, f"{self._name}{between}{end}")
 
 
 def anything_came_through(table: Table, *, generation: int) -> bool:
@@ -246,7 +246,7 @@ def store_in_doubt(table: Table, *, generation: int) -> None:
     """Stores what is still in doubt, once all workers have come to the end of their blocks."""
     for name in storage.list_files(table.url):
         if name.startswith(f"{_HELD}{generation:06d}-") and name.endswith(_TALLY):
-            noted = storage.read_json(storage.join(table.url, name)) or {"in_doubt": []}
+            noted = storage.read_json(urls.join(table.url, name)) or {"in_doubt": []}
             _store(table, noted["in_doubt"], generation=generation)
 
 
@@ -260,7 +260,7 @@ def clear(table: Table) -> None:
     """Removes what a run that is over has left."""
     for name in storage.list_files(table.url):
         if name.startswith(_HELD):
-            storage.remove(storage.join(table.url, name))
+            storage.remove(urls.join(table.url, name))
 
 
 def _crashed(key: str, columns: pa.Schema) -> pa.Table:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from aiohttp import ClientError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import KINDS, Fatal
 from seewhy.hiding import shown, told
 from seewhy.plain_yaml import read_yaml
@@ -185,7 +185,7 @@ def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any
     for key, setting in changed.items():
         _put(value, key.split("."), setting)
     study = check_study(value, name=name)
-    beside = storage.without_query(path)
+    beside = urls.without_query(path)
     folder = beside.rsplit("/", 1)[0] if "/" in beside else "."
     return study.model_copy(
         update={
@@ -259,7 +259,7 @@ def _beside(folder: str, path: str) -> str:
     path = os.path.expanduser(path.removeprefix("file://"))
     if "://" in path or os.path.isabs(path):
         return path
-    joined = storage.join(folder, path.removeprefix("./"))  # a bucket would have a folder called `.`
+    joined = urls.join(folder, path.removeprefix("./"))  # a bucket would have a folder called `.`
     return joined if "://" in folder else os.path.abspath(joined)
 
 

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import KINDS, REJECTED, TRANSIENT, Fatal
 from seewhy.hiding import shown
 from seewhy.parquet import open_parquet
@@ -97,7 +97,7 @@ class Table:
     def parts(self, *, generation: int | None = None) -> list[str]:
         """URLs of the parts, or of one generation's, oldest generation first, then by name."""
         names = [match for n in sorted(storage.list_files(self.url)) if (match := _PART.fullmatch(n))]
-        return [storage.join(self.url, m[0]) for m in names if generation is None or int(m[1]) == generation]
+        return [urls.join(self.url, m[0]) for m in names if generation is None or int(m[1]) == generation]
 
     def size_bytes(self) -> int:
         return sum(size for name, size in storage.list_files(self.url).items() if _PART.fullmatch(name))
@@ -116,13 +116,13 @@ class Table:
         if len(set(ids)) != len(ids):
             raise ValueError(f"a part of {shown(self.url)} would hold an id twice: {_first_repeated(ids)!r}")
         named = ids if block is None else block.to_pylist()
-        url = storage.join(self.url, _part_name(named, generation))
+        url = urls.join(self.url, _part_name(named, generation))
         write_part(url, rows, self.schema)
         return url
 
     def committed(self, ids: pa.ChunkedArray, *, generation: int) -> pa.ChunkedArray | None:
         """The outcomes (kind of failure, or null) of the part of these ids in this order; None where there is none."""
-        url = storage.join(self.url, _part_name(ids.to_pylist(), generation))
+        url = urls.join(self.url, _part_name(ids.to_pylist(), generation))
         return read_part(url, [ERROR_KIND]).column(ERROR_KIND) if storage.exists(url) else None
 
     def index(self) -> pa.Table:
@@ -203,12 +203,12 @@ class Table:
         yield from read_rows(parts, index, columns)
 
     def write_config(self, config: dict[str, Any]) -> None:
-        url = storage.join(self.url, "_config.json")
+        url = urls.join(self.url, "_config.json")
         if storage.read_json(url) is None:
             storage.write_json(url, config)
 
     def config(self) -> dict[str, Any] | None:
-        return storage.read_json(storage.join(self.url, "_config.json"))
+        return storage.read_json(urls.join(self.url, "_config.json"))
 
     def mark_done(self, counts: Counts, *, rows_digest: str) -> None:
         """Writes `_done.json`, after which the table is complete for the rows that `rows_digest` names."""
@@ -219,10 +219,10 @@ class Table:
             )
         mark = {"rows_in": counts.rows_in, "ok": counts.ok, "failed": counts.failed, "rows": rows_digest}
         if mark != self.done_mark():
-            storage.write_json(storage.join(self.url, "_done.json"), mark)
+            storage.write_json(urls.join(self.url, "_done.json"), mark)
 
     def done_mark(self) -> dict[str, Any] | None:
-        return storage.read_json(storage.join(self.url, "_done.json"))
+        return storage.read_json(urls.join(self.url, "_done.json"))
 
 
 def _part_name(ids: Sequence[str], generation: int) -> str:
@@ -245,7 +245,7 @@ def _read_index(parts: tuple[str, ...]) -> pa.Table:
     if not parts:
         fields = [(ID, pa.string()), (ERROR_KIND, pa.string()), (REASON, pa.string())]
         return pa.schema([*fields, ("part", pa.int32()), ("position", pa.int32())]).empty_table()
-    threads = 1 if storage.scheme(parts[0]) == "file" else _INDEX_THREADS
+    threads = 1 if urls.scheme(parts[0]) == "file" else _INDEX_THREADS
     with ThreadPoolExecutor(min(len(parts), threads)) as pool:
         keys = list(pool.map(lambda url: read_part(url, [ID, ERROR_KIND, REASON]).combine_chunks(), parts))
     lengths = [len(piece) for piece in keys]

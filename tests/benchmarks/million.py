@@ -12,7 +12,9 @@ program with 1 where it is not:
               the small studies), for the rest of a small one is Ray's start; of the rows above it is the whole run.
               At most 0.10.
     memory    of the driver and of the largest worker, the most that was seen while a stage of the large study wrote
-              its parts, beside the most in the first quarter of that time. At most 1.2.
+              its parts, beside the most in the first quarter of that time. At most 1.2. Of each process its own is
+              counted; what it shares with all of its machine, which is Ray's object store with the keys of all rows,
+              stands behind it.
     read_sec  the caption table's texts, all of them. At most 10.
 """
 
@@ -84,13 +86,15 @@ def draw(folder: Path, rows: int) -> None:
     (folder / "study.yaml").write_text(STUDY)
 
 
-def resident(process: int) -> int:
-    """Bytes of a process; 0 where it is gone."""
+def resident(process: int) -> tuple[int, int]:
+    """Bytes of a process, its own and those shared with others; 0 where it is gone."""
     try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        told = Path(f"/proc/{process}/status").read_text()
     except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0
+        return 0, 0
+    found = {name: int(size) * 1024 for name, size in re.findall(r"(VmRSS|RssShmem):\s+(\d+) kB", told)}
+    shared = found.get("RssShmem", 0)
+    return found.get("VmRSS", shared) - shared, shared
 
 
 def children(process: int) -> list[int]:
@@ -109,11 +113,14 @@ def children(process: int) -> list[int]:
     return found
 
 
-def watch(process: int, seen: list[tuple[float, int, int]], ended: threading.Event) -> None:
-    """(time, bytes of the driver, of the largest worker) each second."""
+Seen = tuple[float, tuple[int, int], tuple[int, int]]
+
+
+def watch(process: int, seen: list[Seen], ended: threading.Event) -> None:
+    """(time, bytes of the driver, of the largest worker) each second; bytes as of `resident`."""
     while not ended.wait(1):
         workers = [one for one in children(process) if "ray::" in _title(one)]
-        seen.append((time.time(), resident(process), max(map(resident, workers), default=0)))
+        seen.append((time.time(), resident(process), max(map(resident, workers), default=(0, 0))))
 
 
 def _title(process: int) -> str:
@@ -134,7 +141,7 @@ def measure(folder: Path, rows: int) -> dict[str, object]:
     draw(folder, rows)
     command = [sys.executable, "-m", "seewhy.cli", "run", "study.yaml", "--until", "caption"]
     begun = time.monotonic()
-    seen: list[tuple[float, int, int]] = []
+    seen: list[Seen] = []
     ended = threading.Event()
     with subprocess.Popen(command, cwd=folder) as running:
         watcher = threading.Thread(target=watch, args=(running.pid, seen, ended))
@@ -153,9 +160,10 @@ def measure(folder: Path, rows: int) -> dict[str, object]:
         for who, column in (("driver", 1), ("worker", 2)):
             quarter = during[: max(1, len(during) // 4)]
             found[f"{stage}_{who}_mib"] = [
-                round(max(one[column] for one in quarter) / 2**20),
-                round(max(one[column] for one in during) / 2**20),
+                round(max(one[column][0] for one in quarter) / 2**20),
+                round(max(one[column][0] for one in during) / 2**20),
             ]
+            found[f"{stage}_{who}_shared_mib"] = round(max(one[column][1] for one in during) / 2**20)
     begun = time.monotonic()
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     found["rerun_sec"] = round(time.monotonic() - begun, 1)
@@ -174,7 +182,7 @@ def judge(studies: list[dict]) -> dict[str, object]:
     )
     rows, seconds = (statistics.median(one[name] for one in small) for name in ("rows", "whole_sec"))
     after = 1e6 * (large["whole_sec"] - seconds) / (large["rows"] - rows)
-    memory = [(large[name][1], large[name][0]) for name in large if name.endswith("_mib")]
+    memory = [(large[name][1], large[name][0]) for name in large if isinstance(large[name], list)]
     seen = {
         "usec_a_row": [round(before, 1), round(after, 1)],
         "growth": round(after / before - 1, 3),

@@ -77,15 +77,15 @@ def test_the_reference_comes_last(
     """Killed in the middle, the model does not count; run again, it is whole; once more, nothing is written."""
     fill_cache(cache, "org/small", FILES)
     there = tmp_path / "there"
-    real, written = storage.writing, []
+    real, written = storage.put_file, []
 
-    def killed(url: str):
+    def killed(local: str, url: str) -> None:
         written.append(url)
         if len(written) == 2:
             raise KeyboardInterrupt
-        return real(url)
+        real(local, url)
 
-    monkeypatch.setattr(storage, "writing", killed)
+    monkeypatch.setattr(storage, "put_file", killed)
     with pytest.raises(KeyboardInterrupt):
         script.copy("org/small", str(there))
     assert not (there / "hub" / "models--org--small" / "refs").exists()

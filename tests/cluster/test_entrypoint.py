@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.metrics import COST, ROWS
 from tests.cluster.manifests import CLUSTER, ROOT, Document, documents, groups, needs_kubectl
 from tests.cluster.spending_job import CALLS
@@ -211,7 +211,7 @@ def test_the_entrypoint_runs_the_study_and_waits_for_the_nodes_that_it_needs(
         assert time.monotonic() < until, said(head, name)
         time.sleep(1)
     assert state(head, name) == "SUCCEEDED", said(head, name)
-    report = storage.join(study.removesuffix("/study.yaml"), "out", "report", "index.html")
+    report = urls.join(study.removesuffix("/study.yaml"), "out", "report", "index.html")
     assert "What moves a film" in storage.read_whole(report).decode()
     shown = metrics(head)
     assert sum(value for line, value in shown.items() if is_metric(line, ROWS, stage="fetch", outcome="ok")) == 24

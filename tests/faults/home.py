@@ -27,6 +27,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "explain_words": ("train_text",),
     "train_image": ("fetch",),
     "explain_images": ("train_image",),
+    "check_maps": ("explain_images",),
     "describe": ("explain_images",),
     "ask": ("fetch",),
     "score": ("fetch",),

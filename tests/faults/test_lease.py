@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seewhy import lease, storage
+from seewhy import lease, storage, urls
 from seewhy.failure import Fatal
 from seewhy.lease import FOLDER, Lease, hold
 from seewhy.progress import Reporter
@@ -37,11 +37,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def files(url: str) -> list[str]:
-    return sorted(storage.list_files(storage.join(url, FOLDER)))
+    return sorted(storage.list_files(urls.join(url, FOLDER)))
 
 
 def record(url: str, number: int) -> dict[str, Any]:
-    return storage.read_json(storage.join(url, FOLDER, f"{number:06d}.json")) or {}
+    return storage.read_json(urls.join(url, FOLDER, f"{number:06d}.json")) or {}
 
 
 def held_elsewhere(url: str, number: int = 1, **changed: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def held_elsewhere(url: str, number: int = 1, **changed: Any) -> dict[str, Any]:
         "renewals": 7,
         **changed,
     }
-    storage.write_json(storage.join(url, FOLDER, f"{number:06d}.json"), one)
+    storage.write_json(urls.join(url, FOLDER, f"{number:06d}.json"), one)
     return one
 
 
@@ -92,12 +92,12 @@ def test_a_workspace_is_held_for_as_long_as_it_lasts_and_free_afterwards(url: st
             time.sleep(0.02)
         assert record(url, 1)["stage"] == "caption"
     assert record(url, 1)["free"]
-    at_the_end = storage.read_whole(storage.join(url, FOLDER, "000001.json"))
+    at_the_end = storage.read_whole(urls.join(url, FOLDER, "000001.json"))
     with hold(url, study="Films", renew_sec=60):
         assert files(url) == ["000002.json"]  # the one before is tidied up, and its number never comes again
     time.sleep(0.2)
     assert files(url) == ["000002.json"]
-    assert storage.read_whole(storage.join(url, FOLDER, "000002.json")) != at_the_end
+    assert storage.read_whole(urls.join(url, FOLDER, "000002.json")) != at_the_end
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, Fatal])
@@ -269,18 +269,18 @@ def test_a_run_that_was_taken_for_dead_stops_and_leaves_the_other_alone(url: str
     """The one that stood still: a paused machine that wakes. Its thread does not come to renew here."""
     with hold(url, study="old", renew_sec=60, expire_sec=0.5) as old:
         elsewhere = {**record(url, 1), "process": {**record(url, 1)["process"], "machine": "another"}}
-        storage.write_json(storage.join(url, FOLDER, "000001.json"), elsewhere)
+        storage.write_json(urls.join(url, FOLDER, "000001.json"), elsewhere)
         with hold(url, study="new", renew_sec=0.1, expire_sec=0.5) as new:
             taken = record(url, 2)
             with pytest.raises(Fatal, match=r'has lost .*the run "new" .*has taken over'):
                 old.check()
             new.check()
             assert files(url) == ["000002.json"]
-        freed = storage.read_whole(storage.join(url, FOLDER, "000002.json"))
+        freed = storage.read_whole(urls.join(url, FOLDER, "000002.json"))
         with pytest.raises(Fatal, match="has lost"):
             old.at("report")
     assert files(url) == ["000002.json"]  # it marks nothing free that is not its own
-    assert storage.read_whole(storage.join(url, FOLDER, "000002.json")) == freed
+    assert storage.read_whole(urls.join(url, FOLDER, "000002.json")) == freed
     assert record(url, 2)["run"] == taken["run"]
 
 

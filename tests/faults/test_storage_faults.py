@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from seewhy import lease, storage
+from seewhy import attempts, folder_swap, lease, storage
 from seewhy.failure import Fatal
 from seewhy.lease import FOLDER
 from seewhy.progress import Reporter
@@ -62,6 +62,12 @@ def held(url: str) -> dict[str, bytes]:
     return {one.removeprefix(f"{path}/"): fs.cat_file(one) for one in sorted(fs.find(path))}
 
 
+def write_lines(url: str) -> None:
+    with storage.writing(url) as file:
+        file.write(b"one\n")
+        file.write(b"two")
+
+
 ACTS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "write_whole": (lambda url: storage.write_whole(f"{url}/written", b"written"), None),
     "create": (lambda url: storage.create(f"{url}/created", b"mine"), True),
@@ -71,14 +77,16 @@ ACTS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "read_with": (lambda url: storage.read_with(f"{url}/there", lambda file: file.read()), b"there"),
     "read what is not there": (lambda url: storage.read_json(f"{url}/lost"), None),
     "exists": (lambda url: storage.exists(f"{url}/there"), True),
+    "read_lines": (lambda url: list(storage.read_lines(f"{url}/there")), [b"there"]),
+    "writing": (lambda url: write_lines(f"{url}/long"), None),
     "list_files": (lambda url: storage.list_files(f"{url}/folder"), {"a": 1}),
 }
 """What is done, and what it gives."""
-WRITES = ["write_whole", "create", "create what is there", "remove"]
+WRITES = ["write_whole", "writing", "create", "create what is there", "remove"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [(UNAVAILABLE, list(ACTS)), (CLOSED, ["write_whole", "read_whole"]), (LOST, WRITES)]
+    ("kind", "names"), [(UNAVAILABLE, list(ACTS)), (CLOSED, ["write_whole", "writing", "read_whole"]), (LOST, WRITES)]
 )
 def test_what_befalls_one_request_is_not_noticed(url: str, kind: str, names: list[str]) -> None:
     for name in ("there", "old", "folder/a"):
@@ -90,6 +98,7 @@ def test_what_befalls_one_request_is_not_noticed(url: str, kind: str, names: lis
         assert faults.hit == 1
     there = {"there": b"there", "folder/a": b"a"} | ({} if "remove" in names else {"old": b"old"})
     made = {"written": b"written"} | ({"created": b"mine"} if "create" in names else {})
+    made |= {"long": b"one\ntwo"} if "writing" in names else {}
     assert held(url) == there | made
 
 
@@ -98,9 +107,9 @@ def test_a_folder_is_replaced_whole_though_every_third_request_fails(url: str, t
         for name in ("marker", "done", "a/1", "a/2", text):
             (tmp_path / text / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / text / name).write_text(text)
-    storage.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
+    folder_swap.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
     with disturbed(0.3, seed=3) as faults:
-        storage.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
+        folder_swap.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
     assert faults.hit >= 3
     assert held(url) == dict.fromkeys(["a/1", "a/2", "done", "marker", "two"], b"two")
 
@@ -114,9 +123,9 @@ def test_a_deletion_that_hangs_is_made_again(
             (tmp_path / text / name).parent.mkdir(exist_ok=True)
             (tmp_path / text / name).write_text(text)
     deletes: Any = {"at_most": 1, "kinds": [HANGS], "hang_sec": 2.0, "methods": ["DELETE"]}
-    storage.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
+    folder_swap.put_folder(str(tmp_path / "one"), url, marker="marker", done="done")
     with patience(0.4), disturbed(1.0, **deletes) as faults:
-        storage.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
+        folder_swap.put_folder(str(tmp_path / "two"), url, marker="marker", done="done")
     assert faults.hit == 1
     assert held(url) == dict.fromkeys(["done", "marker", "two"], b"two")
     with patience(0.4), disturbed(1.0, **deletes) as faults:
@@ -135,7 +144,7 @@ def test_what_a_killed_swap_left_is_cleared_away_and_a_failed_one_leaves_the_old
     report = tmp_path / "out" / "report"
     for left in (f"report.{'0a' * 16}.new", f"report.{'0b' * 16}.old", "report.mine.old", "report.txt"):
         (tmp_path / "out" / left).mkdir(parents=True)
-    storage.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
+    folder_swap.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
     kept = ["report", "report.mine.old", "report.txt"]
     assert sorted(os.listdir(tmp_path / "out")) == kept
 
@@ -147,7 +156,7 @@ def test_what_a_killed_swap_left_is_cleared_away_and_a_failed_one_leaves_the_old
     monkeypatch.setattr(os, "rename", rename)
     (tmp_path / "one" / "page").write_text("two")
     with pytest.raises(OSError, match="I/O error"):
-        storage.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
+        folder_swap.put_folder(str(tmp_path / "one"), str(report), marker="marker", done="done")
     assert (report / "page").read_text() == "one"
     assert sorted(os.listdir(tmp_path / "out")) == kept
 
@@ -162,16 +171,16 @@ def test_a_request_that_hangs_is_given_up_and_made_again(
     with disturbed(1.0, kinds=[HANGS], hang_sec=2.0, at_most=1) as faults:
         assert storage.read_whole(f"{url}/a") == b"a"  # gcsfs itself asks again after silence
     assert faults.hit == 1
-    assert not [one for one in caplog.records if one.name == "seewhy.storage"]
+    assert not [one for one in caplog.records if one.name == "seewhy.attempts"]
     with patience(0.4), disturbed(1.0, kinds=[HANGS], hang_sec=2.0, at_most=2) as faults:
         storage.write_whole(f"{url}/b", b"b")  # and after the whole time is over it does not
     assert faults.hit == 2
-    assert len([one for one in caplog.records if one.name == "seewhy.storage"]) == 2
+    assert len([one for one in caplog.records if one.name == "seewhy.attempts"]) == 2
     assert held(url) == {"a": b"a", "b": b"b"}
 
 
 def test_what_never_works_ends_with_a_message_and_nothing_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "GIVE_UP_SEC", 2.0)
+    monkeypatch.setattr(attempts, "GIVE_UP_SEC", 2.0)
     storage.write_whole(f"{url}/a", b"a")
     with patience(0.3), disturbed(1.0, kinds=[HANGS], hang_sec=1.0) as faults:
         began = time.monotonic()
@@ -218,7 +227,7 @@ def test_what_may_pass_is_told_by_type_and_status(error: Exception | int, passes
     from gcsfs.retry import HttpError  # which must not be imported before seewhy.storage has set it up
 
     found = HttpError({"code": error, "message": "no"}) if isinstance(error, int) else error
-    assert storage._may_pass(found) is passes
+    assert attempts.may_pass(found) is passes
 
 
 def test_of_a_writing_that_an_error_ends_nothing_is_left(url: str, tmp_path: Path) -> None:
@@ -231,6 +240,30 @@ def test_of_a_writing_that_an_error_ends_nothing_is_left(url: str, tmp_path: Pat
             gc.collect()  # a file that is forgotten is closed, which would put it in its place
     assert held(url) == {"whole.jsonl": b"whole\n"}
     assert [one.name for one in tmp_path.iterdir()] == ["whole.jsonl"]
+
+
+def test_lines_are_whole_wherever_a_piece_ends(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"one\n\ntwo\r\nthree of them"
+    for place in (f"{url}/lines", str(tmp_path / "lines")):
+        for written in (text, text + b"\n", b"", b"\n"):
+            storage.write_whole(place, written)
+            for size in range(1, 8):
+                monkeypatch.setattr(storage, "_READ_AT_ONCE", size)
+                assert list(storage.read_lines(place)) == written.splitlines(keepends=True)
+
+
+def test_a_line_that_cannot_be_read_is_asked_for_again(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.write_whole(f"{url}/lines", b"one\ntwo\nthree")
+    monkeypatch.setattr(storage, "_READ_AT_ONCE", 4)
+    with patience(0.4):
+        lines = storage.read_lines(f"{url}/lines")
+        assert next(lines) == b"one\n"
+        with disturbed(1.0, kinds=[HANGS], hang_sec=2.0, at_most=1) as faults:
+            assert list(lines) == [b"two\n", b"three"]
+    assert faults.hit == 1
+    assert len([one for one in caplog.records if "is tried again" in one.message]) == 1
 
 
 def write_half(url: str, lines: int) -> None:
@@ -417,11 +450,11 @@ def test_a_report_that_finds_no_room_leaves_the_old_one(home: Path) -> None:
             (home / text / name).parent.mkdir(parents=True, exist_ok=True)
             (home / text / name).write_text(text * (size // 12))
     with disk(home / "disk", "80k") as small:
-        storage.put_folder(str(home / "one"), str(small / "report"), marker="marker", done="done")
+        folder_swap.put_folder(str(home / "one"), str(small / "report"), marker="marker", done="done")
         before = held(str(small))
         assert len(before) == 4
         with pytest.raises(Fatal, match="no space left while writing"):
-            storage.put_folder(str(home / "two"), str(small / "report"), marker="marker", done="done")
+            folder_swap.put_folder(str(home / "two"), str(small / "report"), marker="marker", done="done")
         assert held(str(small)) == before
 
 

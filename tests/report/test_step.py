@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.steps import explain_words, fetch, probe, report, train_text
@@ -95,10 +95,10 @@ def trained(study: Study, *, evaluations: int = 12, residual: float = 2e-7) -> N
     ):
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
-        storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
+        storage.write_whole(urls.join(where, f"{name}.parquet"), buffer.getvalue())
     verdict = {"beats": True, "metric": "r2", "value": 0.2, "low": 0.1, "high": 0.3, "baseline": "mean", "model": "b"}
-    storage.write_json(storage.join(where, "verdict.json"), verdict)
-    storage.write_json(storage.join(where, "_done.json"), {"models": {}, "truncated": 0, "rows": len(predictions)})
+    storage.write_json(urls.join(where, "verdict.json"), verdict)
+    storage.write_json(urls.join(where, "_done.json"), {"models": {}, "truncated": 0, "rows": len(predictions)})
     rng = np.random.default_rng(0)
     found = [
         {**explain(t["text"], 0, rng, 1), "id": t["id"], "evaluations": evaluations, "residual": residual}
@@ -108,7 +108,7 @@ def trained(study: Study, *, evaluations: int = 12, residual: float = 2e-7) -> N
     explain_words.table(study, items).append(table, generation=1)
     # Six texts feed no probe.
     where = probe.folder(study, gather_texts(study, TEXT, step="test"))
-    storage.write_json(storage.join(where, "_done.json"), {"rows": 6, "words": 0, "why_not": "too few texts"})
+    storage.write_json(urls.join(where, "_done.json"), {"rows": 6, "words": 0, "why_not": "too few texts"})
 
 
 def write(study: Study, *, anew: bool = False) -> bool:

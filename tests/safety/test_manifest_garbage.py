@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy import manifest
+from seewhy import manifest_files
 from seewhy.failure import Fatal
 from seewhy.manifest import read_manifest
 from tests.safety.watching import efforts, fuzzed, watched
@@ -207,7 +207,7 @@ def test_half_a_gzip_is_no_manifest_and_a_bomb_is_not_unpacked(tmp_path: Path, m
     for cut in range(0, len(whole), 97):
         with pytest.raises(Fatal):
             read_manifest(written(tmp_path / "m.csv.gz", whole[:cut]), target="target", image="image")
-    monkeypatch.setattr(manifest, "_FREE_TO_UNPACK", 1_000_000)
+    monkeypatch.setattr(manifest_files, "_FREE_TO_UNPACK", 1_000_000)
     bomb = io.BytesIO()
     with gzip.open(bomb, "wb") as file:
         for _ in range(300):
@@ -241,7 +241,7 @@ def test_parquet_of_one_long_text_in_very_many_rows_is_not_unpacked(
     assert os.path.getsize(path) < 5_000
     with watched(at_most_sec=10), pytest.raises(Fatal, match="unpacks to more than 100 times"):
         read_manifest(path, target="target", image="image")
-    monkeypatch.setattr(manifest, "_FREE_TO_UNPACK", 1_000_000)
+    monkeypatch.setattr(manifest_files, "_FREE_TO_UNPACK", 1_000_000)
     with watched(at_most_sec=5), pytest.raises(Fatal, match="unpacks to more than 100 times"):
         read_manifest(path, target="target", image="image", limit=10)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import Fatal
 from seewhy.train.fit import Recipe, fit, learning_rate_at
 from seewhy.train.folder import FoldFolder, FoldResult
@@ -146,7 +146,7 @@ def test_a_checkpoint_without_its_mark_does_not_count(tmp_path: Path, url: str) 
         def commit(self, epoch, facts, write):  # type: ignore[no-untyped-def]
             super().commit(epoch, facts, write)
             if epoch == 2:
-                storage.write_whole(storage.join(self.url, "epoch-0003", "weights.safetensors"), b"half")
+                storage.write_whole(urls.join(self.url, "epoch-0003", "weights.safetensors"), b"half")
                 raise KeyboardInterrupt
 
     folder = Interrupted(out, 0, "0123456789abcdef")

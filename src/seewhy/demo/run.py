@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.demo.districts import planted_words
 from seewhy.demo.photo_truth import PhotoComparison, compare_photos
 from seewhy.demo.photos import write_photos
@@ -113,4 +113,4 @@ def _study(what: str, home: Path, drawn: Path, address: str, workspace: str | No
     (home / "manifest.csv").write_text("\n".join(served) + "\n", encoding="utf-8")
     study = home / "study.yaml"
     study.write_text((HERE / f"{what}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    return load_study(str(study), changed={} if workspace is None else {"workspace": storage.join(workspace, what)})
+    return load_study(str(study), changed={} if workspace is None else {"workspace": urls.join(workspace, what)})

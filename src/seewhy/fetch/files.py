@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Collection, Sequence
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure, Fatal
 from seewhy.fetch.reasons import by_status
 
@@ -16,7 +16,7 @@ def read_local(source: str, *, roots: Sequence[str], max_bytes: int) -> bytes | 
         source: an absolute path, or one as a file:// URL.
         roots: folders. None given means that no local file may be read.
     """
-    path = storage.local_path(source).removeprefix("localhost") if "://" in source else source
+    path = urls.local_path(source).removeprefix("localhost") if "://" in source else source
     if not os.path.isabs(path) or "\0" in path:
         return Failure(BAD_INPUT, "bad_path", "not an absolute path")
     real = os.path.realpath(path)
@@ -67,14 +67,14 @@ def open_object(source: str) -> tuple[storage.fsspec.AbstractFileSystem, str] | 
     Raises:
         Fatal: no file system for the scheme is installed.
     """
-    if storage.is_chained(source):
+    if urls.is_chained(source):
         return Failure(BAD_INPUT, "bad_url", "file systems chained by ::")
     try:
         return storage.open_fs(source)
     except Fatal:
-        if not storage.installed(storage.scheme(source)):
+        if not storage.installed(urls.scheme(source)):
             raise
-        return Failure(BAD_INPUT, "bad_url", f"no URL of {storage.scheme(source)}")
+        return Failure(BAD_INPUT, "bad_url", f"no URL of {urls.scheme(source)}")
     except Exception as error:  # file systems raise nearly any type
         return by_error(error)
 
@@ -98,8 +98,8 @@ def by_error(error: BaseException) -> Failure:
 
 def within(source: str, roots: Collection[str]) -> bool:
     """Roots bind a scheme only if one of them has it: a study's buckets are allowed whole unless it names folders."""
-    scheme = storage.scheme(source)
-    mine = [root.rstrip("/") + "/" for root in roots if storage.scheme(root) == scheme]
+    scheme = urls.scheme(source)
+    mine = [root.rstrip("/") + "/" for root in roots if urls.scheme(root) == scheme]
     return not mine or (".." not in source.split("/") and any(source.startswith(root) for root in mine))
 
 

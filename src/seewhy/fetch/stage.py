@@ -15,7 +15,7 @@ import pyarrow as pa
 from aiohttp.abc import AbstractResolver
 
 import seewhy
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.failure import BAD_INPUT, TRANSIENT, Failure
 from seewhy.fetch.addresses import AddressRule
 from seewhy.fetch.files import read_local, read_stored
@@ -176,7 +176,7 @@ class Fetch:
         stored: dict[str, list[int]] = {}
         web: list[Coroutine[Any, Any, None]] = []
         for i, source in enumerate(sources):
-            scheme = storage.scheme(source) if source else ""
+            scheme = urls.scheme(source) if source else ""
             if not source:
                 failure = Failure(BAD_INPUT, "no_source", "the manifest names none")
                 results[i] = running.decode(self._check, failure, 1)

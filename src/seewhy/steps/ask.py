@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.ask import Ask, identity
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
@@ -23,7 +23,7 @@ ANSWER_TOKENS = 32
 
 
 def table(study: Study) -> Table:
-    url = storage.join(study.workspace, "ask", digest(config(study))[:12])
+    url = urls.join(study.workspace, "ask", digest(config(study))[:12])
     return Table(url, schema.answers(columns(study)))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.failure import TRANSIENT, Failure, Fatal
 from seewhy.prices import Price, Purse, format_usd
 from seewhy.progress import Reporter, format_seconds
@@ -106,7 +106,7 @@ def run_batch(
         requests=requests,
         requests_args=dict(requests_args),
         shared=_frame(options),
-        folder=storage.join(str(asked.batch), f"{stage}-{name}"),
+        folder=urls.join(str(asked.batch), f"{stage}-{name}"),
         rows_per_block=resources.rows_per_block,
         bytes_a_job=min(BYTES_A_JOB, gemini_batch.MOST_BYTES),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import caption, caption_video, schema, storage
+from seewhy import caption, caption_video, schema, urls
 from seewhy.caption import Caption, CaptionRequests
 from seewhy.caption_video import CaptionVideos, VideoRequests
 from seewhy.progress import Reporter
@@ -21,7 +21,7 @@ from seewhy.table import Table, digest
 
 
 def table(study: Study) -> Table:
-    return Table(storage.join(study.workspace, "caption", digest(config(study))[:12]), schema.CAPTIONS)
+    return Table(urls.join(study.workspace, "caption", digest(config(study))[:12]), schema.CAPTIONS)
 
 
 def config(study: Study) -> dict[str, Any]:

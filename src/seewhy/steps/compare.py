@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import __version__, schema, storage
+from seewhy import __version__, folder_swap, schema, storage, urls
 from seewhy.compare import (
     Alone,
     Word,
@@ -148,8 +148,8 @@ def write(compared: Compared, out: str, *, json_copy: str | None = None) -> str:
         )
         storage.write_json(os.path.join(folder, _MARKER), {"seewhy_comparison": 1})
         storage.write_json(os.path.join(folder, _DONE), told)
-        storage.put_folder(folder, out, marker=_MARKER, done=_DONE)
-    return storage.join(out, "index.html")
+        folder_swap.put_folder(folder, out, marker=_MARKER, done=_DONE)
+    return urls.join(out, "index.html")
 
 
 def _plain(value: Any) -> Any:

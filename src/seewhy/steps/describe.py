@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.describe import MAP, NONE, SHOWN, Describe, DescribeRequests, identity
 from seewhy.progress import Reporter
 from seewhy.run import Source
@@ -22,7 +22,7 @@ def controls(study: Study) -> list[str]:
 
 def table(study: Study, photos: Photos, control: str) -> Table:
     name = digest(config(study, photos, control))[:12]
-    return Table(storage.join(study.workspace, "describe", name), schema.CAPTIONS)
+    return Table(urls.join(study.workspace, "describe", name), schema.CAPTIONS)
 
 
 def config(study: Study, photos: Photos, control: str) -> dict[str, Any]:

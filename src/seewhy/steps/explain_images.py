@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.explain_images import CHECK_VERSION, VERSION, CheckMaps, ExplainImages
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
@@ -18,12 +18,12 @@ from seewhy.table import Table, digest
 
 
 def table(study: Study, photos: Photos) -> Table:
-    return Table(storage.join(study.workspace, "explain_images", digest(config(study, photos))[:12]), schema.MAPS)
+    return Table(urls.join(study.workspace, "explain_images", digest(config(study, photos))[:12]), schema.MAPS)
 
 
 def checks(study: Study, photos: Photos) -> Table:
     """Of how faithful the maps are."""
-    url = storage.join(study.workspace, "check_maps", digest(_check_config(study, photos))[:12])
+    url = urls.join(study.workspace, "check_maps", digest(_check_config(study, photos))[:12])
     return Table(url, schema.FAITHFULNESS)
 
 

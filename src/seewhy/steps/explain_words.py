@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.explain import VERSION, ExplainWords
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
@@ -17,7 +17,7 @@ from seewhy.table import Table, digest
 
 
 def table(study: Study, items: Items) -> Table:
-    url = storage.join(study.workspace, "explain_words", digest(config(study, items))[:12])
+    url = urls.join(study.workspace, "explain_words", digest(config(study, items))[:12])
     return Table(url, schema.EXPLANATIONS)
 
 

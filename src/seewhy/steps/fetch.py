@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.fetch import VERSION, VIDEO, Fetch
 from seewhy.progress import Reporter
 from seewhy.run import Source, Stored
@@ -24,7 +24,7 @@ _VIDEOS_PER_BLOCK = 8
 
 def table(study: Study) -> Table:
     columns = schema.IMAGES if study.manifest.video is None else schema.VIDEOS
-    return Table(storage.join(study.workspace, "fetch", digest(_config(study))[:12]), columns)
+    return Table(urls.join(study.workspace, "fetch", digest(_config(study))[:12]), columns)
 
 
 def parts(study: Study) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def run(study: Study, reporter: Reporter, some: Source | None = None) -> None:
         resources=block_of(study, study.fetch.resources),
         retry_reasons=_allowed_now(study),
     )
-    where = storage.join(table(study).url, _POLICY)
+    where = urls.join(table(study).url, _POLICY)
     if storage.read_json(where) != _policy(study):
         storage.write_json(where, _policy(study))
 
@@ -138,14 +138,14 @@ def arguments(study: Study) -> dict[str, Any]:
 
 def schemes(study: Study) -> list[str]:
     """What may be fetched: the web, the schemes of the study's own storage unless it is chained, and those it names."""
-    own = [storage.scheme(url) for url in (study.manifest.path, study.workspace) if not storage.is_chained(url)]
+    own = [urls.scheme(url) for url in (study.manifest.path, study.workspace) if not urls.is_chained(url)]
     return sorted({"http", "https", *own, *study.fetch.schemes})
 
 
 def roots(study: Study) -> list[str]:
     """Folders that local images may be read from: the manifest's own, and those the study names."""
     manifest = study.manifest.path
-    own = [storage.local_path(manifest).rsplit("/", 1)[0]] if storage.scheme(manifest) == "file" else []
+    own = [urls.local_path(manifest).rsplit("/", 1)[0]] if urls.scheme(manifest) == "file" else []
     return [*own, *study.fetch.roots]
 
 
@@ -160,7 +160,7 @@ def _policy(study: Study) -> dict[str, object]:
 
 def _allowed_now(study: Study) -> tuple[str, ...]:
     """Reasons to try again: refusals, where the study allows other things than when they were made."""
-    before = storage.read_json(storage.join(table(study).url, _POLICY))
+    before = storage.read_json(urls.join(table(study).url, _POLICY))
     return () if before is None or before == _policy(study) else _REFUSALS
 
 

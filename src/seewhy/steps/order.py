@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from seewhy import schema, steps, storage
+from seewhy import schema, steps, storage, urls
 from seewhy.failure import Fatal
 from seewhy.lease import Lease, hold
 from seewhy.progress import Reporter
@@ -94,9 +94,9 @@ def tables(study: Study) -> Iterator[dict[str, Any]]:
     forget()
     current = _current(study)
     for name, columns in _SCHEMAS.items():
-        folder = storage.join(study.workspace, name)
+        folder = urls.join(study.workspace, name)
         for one in storage.list_folders(folder):
-            table = Table(storage.join(folder, one), columns)
+            table = Table(urls.join(folder, one), columns)
             source = current.get(table.url)
             counts = table.counts(source.keys[schema.ID] if source else None)
             yield {

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.failure import Fatal
 from seewhy.prices import Price, price_of
 from seewhy.quota import Quota, SharedPurse
@@ -52,7 +52,7 @@ def purse(study: Study, asked: VisionModel) -> SharedPurse | None:
 
 
 def desk(study: Study) -> str:
-    return storage.join(study.workspace, "quota")
+    return urls.join(study.workspace, "quota")
 
 
 def service(asked: VisionModel) -> str:
@@ -83,4 +83,4 @@ def check_prices(study: Study, steps: Collection[str]) -> None:
 
 
 def ledger(study: Study) -> str:
-    return storage.join(study.workspace, "spent.json")
+    return urls.join(study.workspace, "spent.json")

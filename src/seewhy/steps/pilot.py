@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, steps, storage
+from seewhy import schema, steps, storage, urls
 from seewhy.failure import Fatal
 from seewhy.forecast import Estimate, block_seconds, least_seconds, total
 from seewhy.prices import Price, format_usd
@@ -127,7 +127,7 @@ def _try(study: Study, work: Asking, all_rows: int | None, rows: int, reporter: 
     keys = sampled(work.source.keys, rows, _SEED)
     asked = Source(keys, work.source.stored)
     new = missing_rows(keys, work.table.done_ids(retry=study.retry))
-    log = storage.join(work.table.url, "pilot", uuid.uuid4().hex)
+    log = urls.join(work.table.url, "pilot", uuid.uuid4().hex)
     if len(new):
         _run(study, work, asked, log, reporter)
     counts = work.table.counts(keys[schema.ID])
@@ -135,7 +135,7 @@ def _try(study: Study, work: Asking, all_rows: int | None, rows: int, reporter: 
     todo = len(left) if all_rows is None else max(0, all_rows - counts.ok)
     tokens = _tokens(work, keys)
     read, written = (total(column, todo) for column in tokens)
-    blocks = [one for name in storage.list_files(log) if (one := storage.read_json(storage.join(log, name)))]
+    blocks = [one for name in storage.list_files(log) if (one := storage.read_json(urls.join(log, name)))]
     here = _seconds(study, work, blocks, todo)
     gpus = _workers(work) * work.asked.resources.gpus_per_worker
     ways, enough = _ways(study, work, tokens, todo, here)
@@ -196,7 +196,7 @@ class Timed:
         began = time.monotonic()
         rows = self._stage(batch)
         told = {"rows": len(rows), "seconds": time.monotonic() - began}
-        storage.write_json(storage.join(self._log, f"{uuid.uuid4().hex}.json"), told)
+        storage.write_json(urls.join(self._log, f"{uuid.uuid4().hex}.json"), told)
         return rows
 
 

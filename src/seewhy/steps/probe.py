@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.failure import Fatal
 from seewhy.manifest import REGRESSION
 from seewhy.progress import Reporter, format_seconds
@@ -56,7 +56,7 @@ class Found:
 
 
 def folder(study: Study, texts: Texts) -> str:
-    return storage.join(study.workspace, "probe", digest(config(study, texts))[:12])
+    return urls.join(study.workspace, "probe", digest(config(study, texts))[:12])
 
 
 def config(study: Study, texts: Texts) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def plan(study: Study) -> Plan:
         texts = gather_texts(study, kind, step="probe")
         rows += len(texts.examples)
         new += 0 if training.is_done(folder(study, texts)) else len(texts.examples)
-    return Plan("probe", storage.join(study.workspace, "probe"), rows, new, f"of: {', '.join(kinds(study))}")
+    return Plan("probe", urls.join(study.workspace, "probe"), rows, new, f"of: {', '.join(kinds(study))}")
 
 
 def _first_waiting(study: Study) -> Plan | None:
@@ -114,7 +114,7 @@ def run(study: Study, reporter: Reporter) -> None:
             reporter.say(f"probe: nothing to do, {_told(read(study, texts), kind)}")
             continue
         table = words.cut(study, texts, reporter)
-        storage.write_json(storage.join(where, "_config.json"), config(study, texts))
+        storage.write_json(urls.join(where, "_config.json"), config(study, texts))
         connect()
         with reporter.stage(f"probe of {kind}", 1, "fits") as progress:
             try:
@@ -259,20 +259,20 @@ def _write(where: str, found: Probe, words_table: pa.Table, predictions: pa.Tabl
     for name, table in tables.items():
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
-    storage.write_json(storage.join(where, "verdict.json"), asdict(found.verdict))
+        storage.write_whole(urls.join(where, f"{name}.parquet"), buffer.getvalue())
+    storage.write_json(urls.join(where, "verdict.json"), asdict(found.verdict))
     done = {"rows": len(predictions), "penalty": found.penalty, "words": len(found.table)}
-    storage.write_json(storage.join(where, "_done.json"), done)
+    storage.write_json(urls.join(where, "_done.json"), done)
 
 
 def _write_why_not(where: str, why_not: str, texts: int) -> None:
-    storage.write_json(storage.join(where, "_done.json"), {"rows": texts, "words": 0, "why_not": why_not})
+    storage.write_json(urls.join(where, "_done.json"), {"rows": texts, "words": 0, "why_not": why_not})
 
 
 def read(study: Study, texts: Texts) -> Found | None:
     """None where these texts could feed no probe. Raises Fatal where it is not complete."""
     where = folder(study, texts)
-    done = storage.read_json(storage.join(where, "_done.json"))
+    done = storage.read_json(urls.join(where, "_done.json"))
     if done is None:
         raise Fatal(f"the probe in {where} is not complete: run probe first")
     if "why_not" in done:

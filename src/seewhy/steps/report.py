@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from seewhy import __version__, schema, storage
+from seewhy import __version__, folder_swap, schema, storage, urls
 from seewhy.hiding import shown
 from seewhy.progress import Reporter
 from seewhy.report.build import build_report
@@ -43,7 +43,7 @@ _DONE = "_done.json"
 
 
 def plan(study: Study) -> Plan:
-    where = storage.join(study.workspace, "report")
+    where = urls.join(study.workspace, "report")
     before = [explain_words.plan(study)] if study.has_text_path else []
     for one in (*before, probe.plan(study)):
         if one.new or not one.folder:
@@ -54,7 +54,7 @@ def plan(study: Study) -> Plan:
 
 def run(study: Study, reporter: Reporter, *, anew: bool = False) -> None:
     """Writes the report unless the one that is there shows the same; with `anew` in any case."""
-    page = storage.join(study.workspace, "report", "index.html")
+    page = urls.join(study.workspace, "report", "index.html")
     if not anew and _mark(study) == identity(study):
         reporter.say(f"report: nothing to do, {shown(page)}")
         return
@@ -79,7 +79,7 @@ def write(study: Study) -> None:
         for name, table in tables.items():
             _write_words(os.path.join(out, name), table)
         storage.write_json(os.path.join(out, _DONE), {"identity": identity(study)})
-        storage.put_folder(out, storage.join(study.workspace, "report"), marker=MARKER, done=_DONE)
+        folder_swap.put_folder(out, urls.join(study.workspace, "report"), marker=MARKER, done=_DONE)
 
 
 def _about(study: Study, texts: Texts) -> About:
@@ -177,7 +177,7 @@ def _settings(study: Study) -> dict[str, Any]:
 
 def _mark(study: Study) -> str | None:
     """The identity of the report that is there and whole."""
-    where = storage.join(study.workspace, "report")
+    where = urls.join(study.workspace, "report")
     if "index.html" not in storage.list_files(where):
         return None
-    return (storage.read_json(storage.join(where, _DONE)) or {}).get("identity")
+    return (storage.read_json(urls.join(where, _DONE)) or {}).get("identity")

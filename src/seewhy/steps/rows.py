@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.explain_images import PREDICTED, TRUE, class_asked
 from seewhy.failure import Fatal
 from seewhy.manifest import Rows, read_manifest
@@ -38,9 +38,9 @@ def _with_file_times(table: pa.Table) -> pa.Table:
     """Source ids that change when a local file does: its size and time go into them. URLs are taken at their word."""
     ids = table["source_id"].to_pylist()
     for place, source in enumerate(table["source"].to_pylist()):
-        if source is not None and storage.scheme(source) == "file":
+        if source is not None and urls.scheme(source) == "file":
             with suppress(OSError):
-                facts = os.stat(storage.local_path(source))
+                facts = os.stat(urls.local_path(source))
                 ids[place] = digest_text(f"{source} {facts.st_size} {facts.st_mtime_ns}")
     return table.set_column(table.schema.get_field_index("source_id"), "source_id", pa.array(ids, pa.string()))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
 from seewhy.run import Source
@@ -19,7 +19,7 @@ from seewhy.table import Table, digest
 
 
 def table(study: Study) -> Table:
-    return Table(storage.join(study.workspace, "score", digest(config(study))[:12]), schema.SCORED)
+    return Table(urls.join(study.workspace, "score", digest(config(study))[:12]), schema.SCORED)
 
 
 def config(study: Study) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.caption import caption_row
 from seewhy.failure import KINDS, TRANSIENT, Failure
 from seewhy.prices import Price
@@ -129,9 +129,9 @@ class Collected:
 
 def open_shards(table: Table) -> list[Shard]:
     """The table's jobs that have not been collected yet, made or not."""
-    folder = storage.join(table.url, _RECORDS)
+    folder = urls.join(table.url, _RECORDS)
     names = [name for name in sorted(storage.list_files(folder)) if name.endswith(".json")]
-    shards = [Shard(**storage.read_json(storage.join(folder, name)) or {}) for name in names]
+    shards = [Shard(**storage.read_json(urls.join(folder, name)) or {}) for name in names]
     return [shard for shard in shards if shard.state != COLLECTED]
 
 
@@ -191,8 +191,8 @@ def _write_shard(lines: _Ahead, shared: Writing) -> Shard:
     first = lines.head
     assert first is not None
     name = f"seewhy-{digest([shared.table.url, shared.stamp, first[0]])}"
-    folder = storage.join(shared.folder, name)
-    url = storage.join(folder, "input.jsonl")
+    folder = urls.join(shared.folder, name)
+    url = urls.join(folder, "input.jsonl")
     keys: dict[str, list[str]] = {ID: [], "request": [], "digest": []}
     size = tokens = longest = 0
     with storage.writing(url) as file:
@@ -207,7 +207,7 @@ def _write_shard(lines: _Ahead, shared: Writing) -> Shard:
     buffer = io.BytesIO()
     pq.write_table(pa.table(keys), buffer, compression="zstd")
     storage.write_whole(_record(shared.table, name, ".keys.parquet"), buffer.getvalue())
-    shard = Shard(name, url, storage.join(folder, "output"), len(keys[ID]), size, tokens, longest_in=longest)
+    shard = Shard(name, url, urls.join(folder, "output"), len(keys[ID]), size, tokens, longest_in=longest)
     save(shared.table, shard)
     return shard
 
@@ -260,7 +260,7 @@ _RECORDS = "_batch"
 
 
 def _record(table: Table, name: str, end: str = ".json") -> str:
-    return storage.join(table.url, _RECORDS, name + end)
+    return urls.join(table.url, _RECORDS, name + end)
 
 
 def save(table: Table, shard: Shard) -> None:

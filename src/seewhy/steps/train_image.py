@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.progress import Reporter
 from seewhy.steps import fetch, training
 from seewhy.steps.photos import Photos, gather_photos
@@ -21,7 +21,7 @@ VERSION = 1
 
 def folder(study: Study, photos: Photos) -> str:
     """Named by the hash of the data, the model and the settings."""
-    return storage.join(study.workspace, "train_image", digest(config(study, photos))[:12])
+    return urls.join(study.workspace, "train_image", digest(config(study, photos))[:12])
 
 
 def config(study: Study, photos: Photos) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _train(study: Study, photos: Photos, where: str, settings: dict[str, Any], o
         parts=photos.parts,
         kind=photos.task,
         classes=photos.classes,
-        out=storage.join(where, "folds"),
+        out=urls.join(where, "folds"),
         model=asked.model,
         revision=settings["revision"],
         scratch=asked.scratch,

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from seewhy import storage
+from seewhy import urls
 from seewhy.progress import Reporter
 from seewhy.steps import caption, fetch, training
 from seewhy.steps.items import Items, gather
@@ -21,7 +21,7 @@ VERSION = 1
 
 def folder(study: Study, items: Items) -> str:
     """Named by the hash of the data, the encoder and the settings."""
-    return storage.join(study.workspace, "train_text", digest(config(study, items))[:12])
+    return urls.join(study.workspace, "train_text", digest(config(study, items))[:12])
 
 
 def config(study: Study, items: Items) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _train(study: Study, items: Items, where: str, settings: dict[str, Any], on_
         items.examples,
         kind=items.task,
         classes=items.classes,
-        out=storage.join(where, "folds"),
+        out=urls.join(where, "folds"),
         encoder=asked.encoder,
         revision=settings["revision"],
         pooling=asked.pooling,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seewhy import schema, storage
+from seewhy import schema, storage, urls
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter, format_seconds
 from seewhy.ray_cluster import check_room, connect
@@ -36,7 +36,7 @@ def local_name(model: str) -> str:
 
 
 def is_done(where: str) -> bool:
-    return storage.read_json(storage.join(where, "_done.json")) is not None
+    return storage.read_json(urls.join(where, "_done.json")) is not None
 
 
 def plan_training(step: str, where: str, rows: int) -> Plan:
@@ -51,7 +51,7 @@ def run_training(
     Raises:
         Fatal: no node has room for a worker, or `train` was given what it cannot work with.
     """
-    storage.write_json(storage.join(where, "_config.json"), config)
+    storage.write_json(urls.join(where, "_config.json"), config)
     if asked.launcher != "here":
         connect()
         check_room(num_cpus=asked.cpus_per_worker or 0, num_gpus=asked.gpus_per_worker or 0)
@@ -124,20 +124,20 @@ def write(
             table = table.set_column(table.schema.get_field_index("model"), "model", pa.array(names, pa.string()))
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        storage.write_whole(storage.join(where, f"{name}.parquet"), buffer.getvalue())
-    storage.write_json(storage.join(where, "verdict.json"), {**asdict(verdict), "model": model})
+        storage.write_whole(urls.join(where, f"{name}.parquet"), buffer.getvalue())
+    storage.write_json(urls.join(where, "verdict.json"), {**asdict(verdict), "model": model})
     models = {str(fold): model.removeprefix(where).lstrip("/") for fold, model in fitted.models.items()}
     done = {"models": models, "rows": len(fitted.predictions), **facts}
-    storage.write_json(storage.join(where, "_done.json"), done)
+    storage.write_json(urls.join(where, "_done.json"), done)
 
 
 def read_table(where: str, name: str) -> pa.Table:
     """`predictions`, `scores` or `history` of a finished training."""
-    return read_part(storage.join(where, f"{name}.parquet"), None, remedy=f"delete {where} and run again")
+    return read_part(urls.join(where, f"{name}.parquet"), None, remedy=f"delete {where} and run again")
 
 
 def read_verdict(where: str) -> Verdict:
-    found = storage.read_json(storage.join(where, "verdict.json"))
+    found = storage.read_json(urls.join(where, "verdict.json"))
     if found is None:
         raise _not_complete(where)
     return Verdict(**found)
@@ -145,10 +145,10 @@ def read_verdict(where: str) -> Verdict:
 
 def models(where: str) -> dict[int, str]:
     """Fold -> folder of its model. They are stored relative to the training's own, so that a workspace can be moved."""
-    done = storage.read_json(storage.join(where, "_done.json"))
+    done = storage.read_json(urls.join(where, "_done.json"))
     if done is None:
         raise _not_complete(where)
-    return {int(fold): storage.join(where, model) for fold, model in done["models"].items()}
+    return {int(fold): urls.join(where, model) for fold, model in done["models"].items()}
 
 
 def _not_complete(where: str) -> Fatal:
@@ -157,11 +157,11 @@ def _not_complete(where: str) -> Fatal:
 
 def results(study: Study, step: str, current: Collection[str]) -> Iterator[dict[str, Any]]:
     """A record for each training of the workspace, as `order.tables` yields them."""
-    parent = storage.join(study.workspace, step)
+    parent = urls.join(study.workspace, step)
     for one in storage.list_folders(parent):
-        where = storage.join(parent, one)
-        done = storage.read_json(storage.join(where, "_done.json"))
-        settings = storage.read_json(storage.join(where, "_config.json")) or {}
+        where = urls.join(parent, one)
+        done = storage.read_json(urls.join(where, "_done.json"))
+        settings = storage.read_json(urls.join(where, "_config.json")) or {}
         yield {
             "table": f"{step}/{one}",
             "current": where in current,

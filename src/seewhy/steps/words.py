@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seewhy import schema, storage
+from seewhy import schema, urls
 from seewhy.describe import MAP
 from seewhy.failure import Fatal
 from seewhy.progress import Reporter
@@ -167,7 +167,7 @@ def _of_photos(study: Study, photos: Photos, kind: str) -> Texts:
 
 
 def table(study: Study, texts: Texts) -> Table:
-    return Table(storage.join(study.workspace, "words", digest(config(study, texts))[:12]), schema.TOKENS)
+    return Table(urls.join(study.workspace, "words", digest(config(study, texts))[:12]), schema.TOKENS)
 
 
 def config(study: Study, texts: Texts) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from safetensors.numpy import load, save
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.train.checkpoint import STATE
 
 
@@ -56,57 +56,57 @@ class FoldFolder:
     def __init__(self, out: str, fold: int, identity: str) -> None:
         self.fold, self.identity = fold, identity
         self.name = f"fold-{fold}-{identity[:16]}"
-        self.url = storage.join(out, self.name)
+        self.url = urls.join(out, self.name)
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        whole = [name for name in self._epochs() if STATE in storage.list_files(storage.join(self.url, name))]
+        whole = [name for name in self._epochs() if STATE in storage.list_files(urls.join(self.url, name))]
         if not whole:
             yield None
             return
-        with local_copy(storage.join(self.url, whole[-1])) as path:
+        with local_copy(urls.join(self.url, whole[-1])) as path:
             yield path
 
     def commit(self, epoch: int, facts: dict[str, Any], write: Callable[[Path], None] | None) -> None:
         if write is None:
             return
         name = f"epoch-{epoch:04d}"
-        _fill(storage.join(self.url, name), write)
-        storage.write_json(storage.join(self.url, name, STATE), facts)
+        _fill(urls.join(self.url, name), write)
+        storage.write_json(urls.join(self.url, name, STATE), facts)
         self._drop_epochs(keep=name)
 
     def show_progress(self, history: tuple[dict[str, float], ...]) -> None:
-        storage.write_json(storage.join(self.url, "history.json"), list(history))
+        storage.write_json(urls.join(self.url, "history.json"), list(history))
 
     def progress(self) -> list[dict[str, float]]:
-        return storage.read_json(storage.join(self.url, "history.json")) or []
+        return storage.read_json(urls.join(self.url, "history.json")) or []
 
     def finish(self, facts: dict[str, Any], outputs: np.ndarray, write_model: Callable[[Path], None]) -> None:
-        _fill(storage.join(self.url, "model"), write_model)
-        storage.write_whole(storage.join(self.url, "outputs.safetensors"), save({"outputs": outputs}))
-        storage.write_json(storage.join(self.url, "done.json"), facts)
+        _fill(urls.join(self.url, "model"), write_model)
+        storage.write_whole(urls.join(self.url, "outputs.safetensors"), save({"outputs": outputs}))
+        storage.write_json(urls.join(self.url, "done.json"), facts)
         self._drop_epochs(keep=None)
 
     def done(self) -> bool:
-        return storage.read_json(storage.join(self.url, "done.json")) is not None
+        return storage.read_json(urls.join(self.url, "done.json")) is not None
 
     def result(self) -> FoldResult:
-        facts = storage.read_json(storage.join(self.url, "done.json"))
+        facts = storage.read_json(urls.join(self.url, "done.json"))
         if facts is None:
             raise FileNotFoundError(f"{self.url} has no done.json: the fold is not finished")
         return FoldResult(
             fold=self.fold,
             best_epoch=facts["best_epoch"],
             history=facts["history"],
-            outputs=load(storage.read_whole(storage.join(self.url, "outputs.safetensors")))["outputs"],
-            model=storage.join(self.url, "model"),
+            outputs=load(storage.read_whole(urls.join(self.url, "outputs.safetensors")))["outputs"],
+            model=urls.join(self.url, "model"),
         )
 
     def drop(self, prefix: str, keep: str | None = None) -> None:
         """Deletes the files and folders whose names begin with `prefix`, but `keep`."""
         for name in [*storage.list_folders(self.url), *storage.list_files(self.url)]:
             if name.startswith(prefix) and name != keep:
-                storage.remove_tree(storage.join(self.url, name))
+                storage.remove_tree(urls.join(self.url, name))
 
     def _epochs(self) -> list[str]:
         return [name for name in storage.list_folders(self.url) if name.startswith("epoch-")]
@@ -124,7 +124,7 @@ def local_copy(url: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as temporary:
         for name in storage.list_files(url):
-            storage.get_file(storage.join(url, name), f"{temporary}/{name}")
+            storage.get_file(urls.join(url, name), f"{temporary}/{name}")
         yield Path(temporary)
 
 
@@ -148,4 +148,4 @@ def _fill(url: str, write: Callable[[Path], None]) -> None:
     with storage.filling(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
         for file in sorted(Path(temporary).iterdir()):
-            storage.put_file(str(file), storage.join(url, file.name))
+            storage.put_file(str(file), urls.join(url, file.name))

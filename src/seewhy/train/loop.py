@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from seewhy import storage
+from seewhy import storage, urls
 from seewhy.failure import Fatal
 from seewhy.memory import keep_freed_memory
 from seewhy.ray_cluster import connect
@@ -90,7 +90,7 @@ def fit_folds(
     if workers > 1 and launcher != "ray_train":
         raise ValueError(f"{workers} workers a fold need launcher 'ray_train', not {launcher!r}")
     require(tracking)
-    out = os.path.abspath(storage.local_path(out)) if storage.scheme(out) == "file" else out
+    out = os.path.abspath(urls.local_path(out)) if urls.scheme(out) == "file" else out
     work = _Work(recipe, out, tracking, 1, 0.0, workers, max_failures)
     folders = {fold: work.folder(fold, make_task(fold)) for fold in folds}
     open_folds = [fold for fold in folds if not folders[fold].done()]
@@ -111,7 +111,7 @@ class _Watch:
     def __init__(self, folders: dict[int, FoldFolder], on_epoch: OnEpoch | None) -> None:
         self._folders, self._on_epoch = folders, on_epoch
         self._told = dict.fromkeys(folders, 0)
-        remote = any(storage.scheme(folder.url) != "file" for folder in folders.values())
+        remote = any(urls.scheme(folder.url) != "file" for folder in folders.values())
         self.pause_sec = 3.0 if remote else 0.3
 
     def look(self) -> None:
@@ -214,7 +214,7 @@ def _fold_by_ray_train(data: list[Any], fold: int, work: _Work) -> None:
         run_config=RunConfig(
             name=folder.name,  # the training's own: a run cut short is found again, and another one never is
             storage_path=path,
-            storage_filesystem=None if storage.scheme(work.out) == "file" else _for_arrow(fs),
+            storage_filesystem=None if urls.scheme(work.out) == "file" else _for_arrow(fs),
             failure_config=FailureConfig(max_failures=work.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
