@@ -139,7 +139,7 @@ def write_texts(folder: Path, count: int) -> Home:
     with open(folder / "texts.csv", "w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["text", "score"])
-        lines.writerows([f"{number}: {caption(draw_factors(rng))}", number % 7] for number in range(count))
+        lines.writerows([f"{number}: {caption(draw_factors(rng), rng)}", number % 7] for number in range(count))
     study = {
         "title": "Texts under faults",
         "workspace": "out",

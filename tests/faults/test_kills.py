@@ -20,9 +20,11 @@ from tests.faults.home import PAUSE_SEC, ROW_STAGES, ROWS_PER_BLOCK, WORKERS, Ho
 from tests.faults.nodes import HEAD, OTHERS, Cluster, three_nodes
 from tests.faults.slow_server import serving
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 FAULTS = ("worker", "node", "driver", "head")
+STAGES = [stage if stage == "caption" else pytest.param(stage, marks=pytest.mark.long) for stage in ROW_STAGES]
+"""All kills take a stage one to two minutes: `make test` has them for one, `make test-long` for the others."""
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,7 @@ def begun_again(home: Home, stage: str, strikes: list[Strike]) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("stage", ROW_STAGES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_kills_lose_and_double_no_row(
     stage: str, cluster: Cluster, whole: Home, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -213,6 +215,7 @@ def test_kills_lose_and_double_no_row(
         assert len(asked) - len(set(asked)) <= sum(again)  # of a block that was begun some may not have been asked for
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["worker", "node"])
 def test_of_several_blocks_that_ray_was_handed_at_once_only_one_is_begun_again(
     fault: str, cluster: Cluster, tmp_path: Path

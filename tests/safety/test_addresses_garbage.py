@@ -57,7 +57,9 @@ def spelt(draw: Any) -> str:
     high, low = number >> 16, number & 0xFFFF
 
     def one(part: str) -> str:
-        ways = [part, f"0{int(part):o}", f"0x{int(part):x}", f"0X{int(part):02X}", part.zfill(3)]
+        ways = [part, f"0{int(part):o}", f"0x{int(part):x}", f"0X{int(part):02X}"]
+        if not 8 <= int(part) < 100 or set(part) & set("89"):
+            ways.append(part.zfill(3))  # else it is octal, of another address, which may well be a public one
         return str(draw(st.sampled_from(ways)))
 
     dotted = str(address)
