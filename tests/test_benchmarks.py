@@ -6,24 +6,46 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 HERE = Path(__file__).parent / "benchmarks"
 
 
-def subjects() -> tuple[str, ...]:
-    spec = importlib.util.spec_from_file_location("benchmarks_run", HERE / "run.py")
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
-    return run.SUBJECTS
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 def test_every_benchmark_is_a_subject() -> None:
     scripts = {script.stem for script in HERE.glob("*.py") if '"--quick"' in script.read_text()}
-    assert scripts - {"run"} == set(subjects())
+    assert scripts - {"run"} == set(loaded("run").SUBJECTS)
+
+
+@pytest.mark.parametrize(
+    ("large", "growth", "memory", "fine"),
+    [
+        ({}, 0.0, 1.1, True),
+        ({"whole_sec": 129.0}, 0.1, 1.1, True),
+        ({"whole_sec": 130.0}, 0.111, 1.1, False),
+        ({"fetch_worker_mib": [100, 121]}, 0.0, 1.21, False),
+        ({"read_sec": 11.0}, 0.0, 1.1, False),
+    ],
+)
+def test_the_long_run_is_judged(large: dict[str, object], growth: float, memory: float, fine: bool) -> None:
+    """A row takes 600 + 300 + 100 microseconds in the small studies, and 90,000 rows more take 90 s more."""
+    small = {
+        "rows": 10_000, "whole_sec": 30.0, "manifest_sec": 1.0, "fetch_usec_a_row": 600.0, "caption_usec_a_row": 300.0,
+        "fetch_worker_mib": [100, 500], "read_sec": 100.0,
+    }  # fmt: skip
+    most = {**small, "rows": 100_000, "whole_sec": 120.0, "fetch_worker_mib": [100, 110], "read_sec": 1.0, **large}
+    seen = loaded("million").judge([small, most, {**small, "whole_sec": 31.0}, {**small, "whole_sec": 29.0}])
+    assert (seen["growth"], seen["memory"], seen["as_it_must"]) == (growth, memory, fine)
 
 
 @pytest.mark.slow

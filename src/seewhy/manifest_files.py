@@ -1,5 +1,6 @@
 """Tables in CSV, TSV, Parquet or JSON lines, gzipped or not, that strangers may have written: columns, no bombs."""
 
+import codecs
 import csv
 import io
 import json
@@ -57,7 +58,7 @@ def read_columns(path: str, format: str, wanted: list[str], encoding: str, limit
     if format == "parquet":
         return _from_parquet(name, data, wanted, limit)
     read = _from_jsonl if format == "jsonl" else _from_csv if format == "csv" else _from_tsv
-    return read(name, _decode(name, data, encoding), wanted, limit)
+    return read(name, _utf8(name, data, encoding), wanted, limit)
 
 
 def _format(path: str, format: str) -> str:
@@ -159,11 +160,11 @@ def _values(column: pa.Array) -> list[Any]:
         return column.cast(pa.string()).to_pylist()  # Python's own times end with the year 9999
 
 
-def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> Columns:
+def _from_jsonl(path: str, data: bytes, wanted: list[str], limit: int | None) -> Columns:
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     positions = array("q")
     read, names = 0, dict[str, None]()
-    for line in io.StringIO(text, newline="\n"):  # str.splitlines would split on characters that JSON allows in strings
+    for line in _lines(data, newline="\n"):  # str.splitlines would split on characters that JSON allows in strings
         if not line.strip():
             continue
         # Past the limit only names are looked for: a column may well be absent from the first rows.
@@ -186,13 +187,13 @@ def _from_jsonl(path: str, text: str, wanted: list[str], limit: int | None) -> C
     return Columns(columns, positions, read)
 
 
-def _from_tsv(path: str, text: str, wanted: list[str], limit: int | None) -> Columns:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+def _from_tsv(path: str, data: bytes, wanted: list[str], limit: int | None) -> Columns:
+    lines = csv.reader(_lines(data, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     return _from_records(path, _unquoted(lines), wanted, limit)
 
 
-def _from_csv(path: str, text: str, wanted: list[str], limit: int | None) -> Columns:
-    return _from_records(path, _csv_records(path, text), wanted, limit)
+def _from_csv(path: str, data: bytes, wanted: list[str], limit: int | None) -> Columns:
+    return _from_records(path, _csv_records(path, data), wanted, limit)
 
 
 def _from_records(path: str, records: Iterator[tuple[list[str], int]], wanted: list[str], limit: int | None) -> Columns:
@@ -226,14 +227,14 @@ def _unquoted(lines: Iterator[list[str]]) -> Iterator[tuple[list[str], int]]:
         yield fields, 1
 
 
-def _csv_records(path: str, text: str) -> Iterator[tuple[list[str], int]]:
+def _csv_records(path: str, data: bytes) -> Iterator[tuple[list[str], int]]:
     """(fields, lines spanned) of every record but blank lines; no fields for one line that breaks the rules.
 
     Raises:
         Fatal: a quote that is not closed, or so late that another quote must have closed it. Rows would be lost in it.
     """
     csv.field_size_limit(2**31 - 1)  # a C long, 32 bits wide on some systems; the default refuses long texts
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(_lines(data, newline=""), strict=True)
     while True:
         start = reader.line_num
         try:
@@ -243,7 +244,7 @@ def _csv_records(path: str, text: str) -> Iterator[tuple[list[str], int]]:
         except csv.Error as error:
             lines = reader.line_num - start
             if lines > 1 or "end of data" in str(error):
-                record = "".join(islice(io.StringIO(text, newline=""), start, reader.line_num))
+                record = "".join(islice(_lines(data, newline=""), start, reader.line_num))
                 line = start + 1 + _breaks(record[: _bad_field(record)])
                 raise Fatal(
                     f"{path}: the quote that opens on line {line} is not closed as CSV asks: {error}"
@@ -272,9 +273,17 @@ def _breaks(text: str) -> int:
     return max(text.count("\n"), text.count("\r"))
 
 
-def _decode(path: str, data: bytes, encoding: str) -> str:
+def _utf8(path: str, data: bytes, encoding: str) -> bytes:
+    """The text as UTF-8 without a mark of its byte order: a character takes a string, or a StringIO, up to 4 bytes."""
     try:
-        text = data.decode(encoding).removeprefix("﻿")
-        return text if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else _whole_characters(text)
+        text = data.decode(encoding)
     except (ValueError, LookupError) as error:
         raise Fatal(f"{path} is not {encoding}: {error}; set manifest.encoding") from error
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        data = text.encode("utf-8", "replace")  # some can spell half a surrogate pair
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _lines(data: bytes, *, newline: str) -> io.TextIOWrapper:
+    """What StringIO would give of the text, without holding all of it."""
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=newline)

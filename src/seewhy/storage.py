@@ -92,7 +92,7 @@ def _put(fs: fsspec.AbstractFileSystem, url: str, path: str, data: bytes, **opti
     try:
         fs.pipe_file(path, data, **options)
     except FileNotFoundError as error:
-        raise Fatal(f"nothing can be written to {shown(url)}: is there such a bucket?") from error
+        raise Fatal(_no_bucket(url)) from error
 
 
 def create(url: str, data: bytes) -> bool:
@@ -154,7 +154,19 @@ def put_file(local: str, url: str) -> None:
         with open(local, "rb") as source, writing(url) as file:
             shutil.copyfileobj(source, file, _READ_AT_ONCE)
         return
-    tried(url, "writing", lambda: fs.put_file(local, path))
+    _upload(fs, url, local, path)
+
+
+def _upload(fs: fsspec.AbstractFileSystem, url: str, local: str, path: str) -> None:
+    os.stat(local)  # so that a file that is missing here is not taken for a bucket that is
+    try:
+        tried(url, "writing", lambda: fs.put_file(local, path))
+    except FileNotFoundError as error:
+        raise Fatal(_no_bucket(url)) from error
+
+
+def _no_bucket(url: str) -> str:
+    return f"nothing can be written to {shown(url)}: is there such a bucket?"
 
 
 def get_file(url: str, local: str) -> None:
@@ -212,36 +224,52 @@ def writing(url: str) -> Iterator[IO[bytes]]:
     """A file to write that is too large to hold; it appears only when complete.
 
     Until then it lies beside its place, or, elsewhere than on disk, among this machine's temporary files. Where an
-    exception ends the writing, nothing is left of it.
+    exception ends the writing, nothing is left of it; what a kill leaves beside a place, the next writing replaces.
     """
     fs, path = open_fs(url)
-    above = os.path.dirname(path) if isinstance(fs, LocalFileSystem) else None
-    with explained(url, "writing"):
-        if above is not None:
-            os.makedirs(above, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=above) as folder:
-            grown = os.path.join(folder, posixpath.basename(path))
-            with open(grown, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if above is not None:
+    if isinstance(fs, LocalFileSystem):
+        with explained(url, "writing"):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            grown = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing")
+            try:
+                with _grown(grown) as file:
+                    yield file
                 os.replace(grown, path)
-            else:
-                tried(url, "writing", lambda: fs.put_file(grown, path))
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(grown)
+                raise
+        return
+    with tempfile.TemporaryDirectory(prefix="seewhy-") as folder:
+        grown = os.path.join(folder, "file")
+        with explained(folder, "writing"), _grown(grown) as file:
+            yield file
+        _upload(fs, url, grown, path)
+
+
+@contextmanager
+def _grown(path: str) -> Iterator[IO[bytes]]:
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(url: str) -> Iterator[bytes]:
     """The lines of a file that is too large to hold, each with its end."""
     fs, path = open_fs(url)
     size = tried(url, "reading", lambda: int(fs.size(path)))
-    begun = b""
+    begun: list[bytes] = []
     for start in range(0, size, _READ_AT_ONCE):
-        end = min(start + _READ_AT_ONCE, size)
-        *lines, begun = (begun + _range_of(url, fs, path, start, end)).split(b"\n")
-        yield from (line + b"\n" for line in lines)
-    if begun:
-        yield begun
+        piece = _range_of(url, fs, path, start, min(start + _READ_AT_ONCE, size))
+        first, *others = piece.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun) + b"\n"
+            yield from (line + b"\n" for line in others[:-1])
+            begun = others[-1:]
+    if last := b"".join(begun):
+        yield last
 
 
 def _range_of(url: str, fs: fsspec.AbstractFileSystem, path: str, start: int, end: int) -> bytes:

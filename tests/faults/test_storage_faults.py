@@ -2,7 +2,6 @@
 half-written."""
 
 import errno
-import gc
 import json
 import os
 import subprocess
@@ -230,16 +229,49 @@ def test_what_may_pass_is_told_by_type_and_status(error: Exception | int, passes
     assert attempts.may_pass(found) is passes
 
 
-def test_of_a_writing_that_an_error_ends_nothing_is_left(url: str, tmp_path: Path) -> None:
-    for place in (url, str(tmp_path)):
-        with storage.writing(f"{place}/whole.jsonl") as file:
-            file.write(b"whole\n")
-        for size in (1, 2_000_000):  # gcsfs begins to upload when it has 5 MiB
-            with pytest.raises(KeyError):
-                write_half(f"{place}/half.jsonl", size)
-            gc.collect()  # a file that is forgotten is closed, which would put it in its place
-    assert held(url) == {"whole.jsonl": b"whole\n"}
-    assert [one.name for one in tmp_path.iterdir()] == ["whole.jsonl"]
+def test_of_a_writing_that_an_error_ends_nothing_is_left(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / ".half.jsonl.writing").write_bytes(b"what a kill left")
+    for place in (url, str(tmp_path / "there")):
+        write_lines(f"{place}/whole.jsonl")
+        with pytest.raises(KeyError):
+            write_half(f"{place}/half.jsonl")
+    assert held(url) == {"whole.jsonl": b"one\ntwo"}
+    assert [one.name for one in (tmp_path / "there").iterdir()] == ["whole.jsonl"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert os.stat(tmp_path / "there" / "whole.jsonl").st_mode & 0o777 == 0o666 & ~umask()
+    with pytest.raises(Fatal, match=r"nothing can be written to gs://no-such-bucket/a: is there such a bucket\?"):
+        write_lines("gs://no-such-bucket/a")
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+def test_a_large_file_is_uploaded_whole_though_every_fifth_request_fails(url: str, tmp_path: Path) -> None:
+    """gcsfs uploads a file of over 5 MB in a session, piece by piece."""
+    data = os.urandom(12_000_000)
+    (tmp_path / "file").write_bytes(data)
+    with disturbed(0.2, seed=1, kinds=[UNAVAILABLE, CLOSED]) as faults:
+        for n in range(4):
+            storage.put_file(str(tmp_path / "file"), f"{url}/{n}")
+    assert faults.hit >= 2
+    assert held(url) == {str(n): data for n in range(4)}
+
+
+def test_temporary_files_that_find_no_room_are_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with disk(tmp_path / "small", "1m") as small:
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+        with pytest.raises(Fatal, match=rf"no space left while writing {small}/seewhy-"), storage.writing(url) as file:
+            file.write(bytes(2_000_000))
+        assert list(small.iterdir()) == []
+    assert held(url) == {}
 
 
 def test_lines_are_whole_wherever_a_piece_ends(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,9 +298,9 @@ def test_a_line_that_cannot_be_read_is_asked_for_again(
     assert len([one for one in caplog.records if "is tried again" in one.message]) == 1
 
 
-def write_half(url: str, lines: int) -> None:
+def write_half(url: str) -> None:
     with storage.writing(url) as file:
-        file.write(b"half\n" * lines)
+        file.write(b"half\n")
         raise KeyError("over")
 
 
