@@ -100,8 +100,20 @@ def test_a_workspace_is_held_for_as_long_as_it_lasts_and_free_afterwards(url: st
     assert storage.read_whole(urls.join(url, FOLDER, "000002.json")) != at_the_end
 
 
+def somebody_elses(*_: object) -> None:
+    """As Ray's, once it has been started in a process."""
+
+
+@pytest.fixture(params=[signal.SIG_DFL, somebody_elses])
+def handler(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Of SIGTERM, as it stands when a run begins, whatever tests before this one have made of it."""
+    before = signal.signal(signal.SIGTERM, request.param)
+    yield request.param
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, Fatal])
-def test_it_is_free_after_whatever_ended_the_run(tmp_path: Path, error: type[BaseException]) -> None:
+def test_it_is_free_after_whatever_ended_the_run(tmp_path: Path, error: type[BaseException], handler: Any) -> None:
     def run() -> None:
         with hold(str(tmp_path), study="Films"):
             assert not record(str(tmp_path), 1)["free"]
@@ -110,7 +122,7 @@ def test_it_is_free_after_whatever_ended_the_run(tmp_path: Path, error: type[Bas
     with pytest.raises(error, match="over"):
         run()
     assert record(str(tmp_path), 1)["free"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_the_one_who_comes_second_is_told_who_holds_it_and_since_when(url: str) -> None:
