@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from aiohttp import ClientError
 
 from seewhy import storage, urls
 from seewhy.failure import Fatal
-from seewhy.hiding import shown, told
+from seewhy.hiding import shown
 from seewhy.parquet import open_parquet
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
@@ -47,12 +46,7 @@ def read_columns(path: str, format: str, wanted: list[str], encoding: str, limit
     """Reads the columns `wanted`; see `manifest.read_manifest` for the rest, and for what is raised."""
     format = _format(path, format)
     name = shown(path)
-    try:
-        data = storage.read_whole(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Fatal(f"no manifest at {name}") from error
-    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
-        raise Fatal(f"cannot read the manifest at {name!r}: {told(error, path)}") from error
+    data = storage.read_named(path, "manifest")
     if urls.without_query(path).endswith(".gz"):
         data = _unpacked(name, data)
     if format == "parquet":
@@ -115,7 +109,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _whole_characters(text: str) -> str:
-    """JSON and some encodings can spell half a surrogate pair, which no text file can hold."""
+    """JSON can spell half a surrogate pair, which no text file can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

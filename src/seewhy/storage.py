@@ -302,6 +302,23 @@ def read_whole(url: str) -> bytes:
     return tried(url, "reading", lambda: bytes(fs.cat_file(path)))
 
 
+def read_named(url: str, what: str) -> bytes:
+    """The bytes of a file that the user named: `what` it is to be, for the message.
+
+    Raises:
+        Fatal: there is none, or it cannot be read.
+    """
+    from aiohttp import ClientError
+
+    name = shown(url)
+    try:
+        return read_whole(url)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise Fatal(f"no {what} at {name}") from error
+    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
+        raise Fatal(f"cannot read the {what} at {name!r}: {told(error, url)}") from error
+
+
 def exists(url: str) -> bool:
     fs, path = open_fs(url)
     return tried(url, "looking for", lambda: bool(fs.exists(path)))

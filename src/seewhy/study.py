@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
-from aiohttp import ClientError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from seewhy import storage, urls
@@ -168,12 +167,7 @@ def load_study(path: str, *, limit: int | None = None, changed: Mapping[str, Any
         Fatal: no such file, no YAML, or keys and values that are not allowed, all of them named.
     """
     name = shown(path)
-    try:
-        data = storage.read_whole(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Fatal(f"no study at {name}") from error
-    except (OSError, ValueError, ClientError) as error:  # no right to read it; a name that no file can have
-        raise Fatal(f"cannot read the study at {name!r}: {told(error, path)}") from error
+    data = storage.read_named(path, "study")
     try:
         value = read_yaml(data.decode("utf-8"))
     except ValueError as error:
